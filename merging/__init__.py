@@ -1,0 +1,1 @@
+"""The engine: recipe, check, plan, read, compute, write. Knows neither Gradio nor the app."""
