@@ -1,0 +1,117 @@
+"""The header of a safetensors file, refused where it is not exact."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from merging.errors import MergeError
+
+# Bits of one element, by the names that safetensors uses.
+DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
+    "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+FLOATS = ("BF16", "F16", "F32")  # what a merge computes on
+
+MAX_HEADER_BYTES = 100_000_000  # the cap of the Rust reader
+MAX_TENSORS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One stored tensor: its type, its shape, and its bytes as a half-open range of a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    start: int
+    end: int
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.start
+
+
+def parse_header(raw: bytes, file: str, size: int, where: str) -> dict[str, TensorInfo]:
+    """Check a safetensors header as strictly as the Rust reader, and refuse duplicate keys besides.
+
+    Offsets must cover the data of the file exactly: no hole, no overlap, nothing left over.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    entries = parse_json_header(raw, where)
+    entries.pop("__metadata__", None)
+    if len(entries) > MAX_TENSORS:
+        raise MergeError(f"{where} has {len(entries):,} tensors; at most {MAX_TENSORS:,} can be merged.")
+    data = 8 + len(raw)
+    tensors = {name: parse_entry(name, entry, file, data, where) for name, entry in entries.items()}
+    check_layout(tensors, data, size, where)
+    return tensors
+
+
+def parse_json_header(raw: bytes, where: str) -> dict[str, Any]:
+    if not raw.startswith(b"{"):
+        raise MergeError(f"{where}: the header does not start with '{{'. It is not a safetensors file.")
+
+    def refuse_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise MergeError(f"{where}: {key!r} stands twice in the header. The file is broken or forged.")
+            found[key] = value
+        return found
+
+    def refuse_constant(name: str) -> Any:
+        raise ValueError(f"{name} is not a number")
+
+    try:
+        found = json.loads(raw.decode("utf-8"), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as e:
+        raise MergeError(f"{where}: the header is not valid JSON ({e}). The file is broken.") from None
+    metadata = found.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise MergeError(f"{where}: __metadata__ must map text to text.")
+    return found  # type: ignore[no-any-return]
+
+
+def parse_entry(name: str, entry: Any, file: str, data: int, where: str) -> TensorInfo:
+    """One entry of the header; `data` is where the tensors' bytes begin in the file."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise MergeError(f"{where}: {name!r} must have dtype, shape and data_offsets, and nothing else.")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
+        raise MergeError(f"{where}: {name!r} has the unknown dtype {dtype!r}.")
+    if not is_naturals(shape) or not is_naturals(offsets) or len(offsets) != 2:
+        raise MergeError(f"{where}: {name!r} has the shape {shape!r} and the offsets {offsets!r}; both must be whole.")
+    start, end = offsets
+    bits = prod(shape) * DTYPE_BITS[dtype]
+    if bits % 8 or end - start != bits // 8:
+        raise MergeError(
+            f"{where}: {name!r} is {dtype} {tuple(shape)}, which is {bits // 8:,} bytes, "
+            f"but its offsets span {end - start:,}."
+        )
+    return TensorInfo(dtype, tuple(shape), file, data + start, data + end)
+
+
+def is_naturals(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
+
+
+def check_layout(tensors: Mapping[str, TensorInfo], data: int, size: int, where: str) -> None:
+    at = data
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if info.start != at:
+            what = "overlaps the tensor before it" if info.start < at else "leaves a hole before it"
+            raise MergeError(f"{where}: {name!r} {what} (byte {info.start:,}, expected {at:,}). The file is broken.")
+        at = info.end
+    if at != size:
+        raise MergeError(
+            f"{where} is {size:,} bytes long, but its header describes {at:,}. It was cut short or has been added to. "
+            "Download it again."
+        )

@@ -1,0 +1,5 @@
+"""The merge methods. One function each; importing this module registers them all."""
+
+from merging.methods.spec import METHODS, Method, Param, Range
+
+__all__ = ["METHODS", "Method", "Param", "Range"]
