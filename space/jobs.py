@@ -1,0 +1,208 @@
+"""A queue of long jobs with progress and cancel, kept in a journal. Knows neither Gradio nor merging."""
+
+import fcntl
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from merging.errors import MergeError
+from space.journal import Job, JobState, Journal
+from space.redact import redact
+from space.report import Cancelled, Interrupted, Report
+
+__all__ = ["Cancelled", "Interrupted", "Job", "JobState", "Jobs", "Report"]
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[Job, Report], Mapping[str, Any]]
+Lines = list[str]  # `Jobs.list` hides the builtin inside the class
+
+KINDS = ("merge", "publish")
+INTERRUPTED = "Alloy was stopped while this job ran. Start it again."
+SIGNED_OUT = "Alloy was restarted while this job waited, and your sign-in is kept in memory only. Start it again."
+
+
+class Jobs:
+    """One worker for each kind of job: a merge is bound by memory and disk, a publication by the network, and nobody
+    should wait for a stranger's merge to push a model that is ready. Within a kind one job runs, the others wait.
+
+    Job folders lie next to the journal, in `jobs/<id>`; they are kept when a job is done, until it is forgotten.
+    """
+
+    def __init__(
+        self, journal: Path, run: Run, *, max_per_owner: int = 3, queue_length: int = 32, start: bool = True
+    ) -> None:
+        self.claim = claim(journal)
+        self.journal = Journal(journal)
+        self.root = journal.parent / "jobs"
+        self.run = run
+        self.max_per_owner = max_per_owner
+        self.queue_length = queue_length
+        self.secrets: dict[str, str] = {}  # job id -> the owner's token, while the job is active
+        self.closing = threading.Event()
+        self.changed = threading.Condition()
+        self.journal.interrupt(INTERRUPTED, waiting_error=SIGNED_OUT)
+        self.sweep()
+        self.workers = [threading.Thread(target=self.work, args=(kind,), name=f"{kind} worker") for kind in KINDS]
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        for worker in self.workers:
+            worker.start()
+
+    def submit(
+        self, owner: str, kind: str, title: str, payload: Mapping[str, Any], *,
+        secret: str | None = None, needs_secret: bool = False, estimate: float | None = None,
+    ) -> Job:  # fmt: skip
+        """Queue a job. `secret` stays in memory; a job that `needs_secret` is not run after a restart."""
+        self.refuse_too_many(owner)
+        job = Job(secrets.token_hex(8), owner, kind, title, payload, "queued", created=time.time())
+        self.enqueue(job.id, secret, lambda: self.journal.add(job, estimate=estimate, needs_secret=needs_secret))
+        return self.get(job.id, owner)
+
+    def again(self, id: str, owner: str, *, secret: str | None = None) -> Job:
+        """Put a job that did not end well in the queue once more, under its own id."""
+        job = self.get(id, owner)
+        if job.active or job.state == "done":
+            raise MergeError(f"This job is {job.state}; only one that failed, was cancelled or interrupted can be "
+                             "started again.")  # fmt: skip
+        self.refuse_too_many(owner)
+        self.enqueue(id, secret, lambda: self.journal.again(id))
+        return self.get(id, owner)
+
+    def enqueue(self, id: str, secret: str | None, write: Callable[[], None]) -> None:
+        if secret:
+            self.secrets[id] = secret  # before the journal: a worker may take the job at once
+        write()
+        self.notify()
+
+    def refuse_too_many(self, owner: str) -> None:
+        active = self.journal.active()
+        if (mine := sum(job.owner == owner for job in active)) >= self.max_per_owner:
+            raise MergeError(f"You have {mine} jobs waiting or running, which is the limit here. Wait for one to end, "
+                             "or cancel one.")  # fmt: skip
+        if (waiting := sum(job.state == "queued" for job in active)) >= self.queue_length:
+            raise MergeError(f"{waiting} jobs are waiting, which is the limit here. Try again later.")
+
+    def get(self, id: str, owner: str) -> Job:
+        """Another owner's job is answered like one that does not exist."""
+        job = self.journal.get(id)
+        if job is None or job.owner != owner:
+            raise MergeError(f"There is no job {id!r} of yours.")
+        return job
+
+    def cancel(self, id: str, owner: str) -> Job:
+        """End a waiting job now; a running one within a moment, leaving nothing half-made. An ended one stays."""
+        self.get(id, owner)
+        self.journal.stop(id)
+        self.notify()
+        job = self.get(id, owner)
+        if not job.active:
+            self.secrets.pop(id, None)
+        return job
+
+    def log(self, id: str, owner: str) -> Lines:
+        self.get(id, owner)
+        return self.journal.lines(id)
+
+    def folder(self, id: str) -> Path:
+        return self.root / id
+
+    def forget(self, id: str, owner: str) -> None:
+        """Delete an ended job and its folder."""
+        if self.get(id, owner).active:
+            raise MergeError("This job has not ended. Cancel it first.")
+        self.journal.forget(id)
+        shutil.rmtree(self.folder(id), ignore_errors=True)
+
+    def wait(self, id: str, timeout: float) -> Job:
+        """The job when it has ended, or as it is when the time is up."""
+        end = time.monotonic() + timeout
+        with self.changed:
+            while (job := self.journal.get(id)) is not None and job.active and time.monotonic() < end:
+                self.changed.wait(min(1.0, end - time.monotonic()))
+        if job is None:
+            raise MergeError(f"There is no job {id!r}.")
+        return job
+
+    def close(self) -> None:
+        """Stop at the next report of each running job; what waits stays in the journal."""
+        self.closing.set()
+        self.notify()
+        for worker in self.workers:
+            if worker.is_alive():
+                worker.join()
+        self.journal.close()
+        self.claim.close()
+
+    def notify(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def work(self, kind: str) -> None:
+        while (job := self.next(kind)) is not None:
+            self.perform(job)
+
+    def next(self, kind: str) -> Job | None:
+        """The next job of a kind, waited for; None when the app closes."""
+        with self.changed:
+            while not self.closing.is_set():
+                if job := self.journal.take(kind):
+                    return job
+                self.changed.wait()
+        return None
+
+    def perform(self, job: Job) -> None:
+        """Run a job to its end. The one place where errors become words for the user."""
+        folder = self.folder(job.id)
+        report = Report(self.journal, job, folder, self.secrets.pop(job.id, None), self.closing)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            result = self.run(job, report)
+        except Cancelled:
+            self.end(job, "cancelled")
+        except Interrupted:
+            self.end(job, "interrupted", INTERRUPTED)
+        except MergeError as e:
+            self.end(job, "failed", redact(str(e)))
+        except Exception:  # a bug of ours: the user gets its number, the log the rest
+            log.exception("job %s (%s) failed", job.id, job.kind)
+            self.end(job, "failed", f"Something went wrong on our side (job {job.id}).")
+        else:
+            self.journal.end(job.id, "done", result=result)
+        self.notify()
+
+    def end(self, job: Job, state: JobState, error: str = "") -> None:
+        """Clean up first: when the state can be seen, nothing half-made is left."""
+        shutil.rmtree(self.folder(job.id), ignore_errors=True)
+        self.journal.end(job.id, state, error=error)
+
+    def sweep(self) -> None:
+        """Remove what jobs left that an earlier process did not bring to their end."""
+        self.root.mkdir(mode=0o700, exist_ok=True)
+        for folder in self.root.iterdir():
+            job = self.journal.get(folder.name)
+            if job is None or job.state != "done":
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def list(self, owner: str) -> "list[Job]":
+        """Newest first."""
+        return self.journal.of_owner(owner)
+
+
+def claim(journal: Path) -> IO[bytes]:
+    """Two apps on one journal would sweep away each other's work."""
+    handle = journal.with_suffix(".lock").open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise MergeError(f"Another Alloy is using {journal.parent}. Stop it first, or set ALLOY_HOME to another "
+                         "folder.") from None  # fmt: skip
+    return handle

@@ -1,0 +1,94 @@
+"""Everything that differs from place to place, read once when the app starts. Functions take it as an argument."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from merging.errors import MergeError
+
+LIMITS = (
+    "memory_bytes", "chat_memory_bytes", "shard_bytes", "models_bytes", "threads", "max_models", "max_jobs_per_owner",
+    "queue_length", "idle_seconds", "max_new_tokens", "max_turn_chars", "max_panes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the app runs and what it may use. `demo_token` is in memory only, and never shown."""
+
+    home: Path  # the journal, merged models and fetched parents; ours alone (0700)
+    hosted: bool = False  # on a Space: visitors are strangers to each other
+    demo: bool = False
+    demo_token: str = field(default="", repr=False)
+    folders: bool = False  # may folders of this machine be given as models
+    device: str = "auto"
+    memory_bytes: int = 1_000_000_000  # of one merge
+    chat_memory_bytes: int = 8_000_000_000  # of all models loaded for chat
+    shard_bytes: int = 5_000_000_000
+    models_bytes: int = 50_000_000_000  # disk for fetched parents
+    threads: int | None = None  # None: all cores
+    max_models: int = 8
+    max_jobs_per_owner: int = 3  # waiting or running
+    queue_length: int = 32
+    idle_seconds: int = 600  # a model that nobody asked for so long leaves memory
+    max_new_tokens: int = 1024
+    max_turn_chars: int = 20_000
+    max_panes: int = 4
+
+
+def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
+    """The settings of this machine. Each limit can be set by its name, as in ALLOY_MAX_MODELS=4."""
+    hosted = environ.get("SYSTEM") == "spaces"
+    home = home_folder(environ)
+    if hosted:
+        refuse_served(home)
+    limits = {"chat_memory_bytes": machine_memory() // 2}
+    limits |= {name: whole_number(key, environ[key]) for name in LIMITS if (key := f"ALLOY_{name.upper()}") in environ}
+    return Settings(
+        home=home,
+        hosted=hosted,
+        demo=demo,
+        folders=not hosted,
+        device=environ.get("ALLOY_DEVICE", "auto"),
+        **limits,
+    )
+
+
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """Outside the current and the temporary folder by default, because Gradio serves files from those."""
+    if given := environ.get("ALLOY_HOME"):
+        return Path(given).expanduser().absolute()
+    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser().absolute() / "alloy"
+
+
+def refuse_served(home: Path) -> None:
+    """On a Space other people's models lie in `home`: it must not be where Gradio serves files from."""
+    for served in (Path.cwd(), Path(tempfile.gettempdir())):
+        if home.resolve().is_relative_to(served.resolve()):
+            raise MergeError(f"The work folder {home} is inside {served}, which the web server may show to visitors. "
+                             "Set ALLOY_HOME to a folder outside of it.")  # fmt: skip
+
+
+def whole_number(key: str, text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise MergeError(f"{key} is {text!r}, it must be a whole number above zero.")
+    return int(text)
+
+
+def machine_memory() -> int:
+    """Bytes of memory this process may use: the machine's, or its container's where that is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        container = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(container)) if container.isdecimal() else physical
+
+
+def prepare_home(home: Path) -> None:
+    """Make the work folder, readable by us alone."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.chmod(0o700)
