@@ -17,12 +17,14 @@ def main() -> None:
     parser.add_argument("--import", type=Path, dest="folder", help="a folder whose owner/name/ become public repos")
     parser.add_argument("--user", default="", help="let this person in, with the token in LOCALHUB_TOKEN")
     options = parser.parse_args()
+    token = os.environ.get("LOCALHUB_TOKEN", "")  # a command line is shown to everybody on the machine
+    if options.user and not token:
+        parser.error("--user needs a token in LOCALHUB_TOKEN")
     with LocalHub(options.root, options.port) as hub:
         if options.folder:
             hub.store.import_folder(options.folder)
         if options.user:
-            # From the environment, as a command line is shown to everybody on the machine.
-            hub.store.add_user(options.user, token=os.environ["LOCALHUB_TOKEN"])
+            hub.store.add_user(options.user, token=token)
         sys.stdout.write(f"{hub.url}\n")
         sys.stdout.flush()
         with suppress(KeyboardInterrupt):

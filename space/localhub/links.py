@@ -26,7 +26,7 @@ class Signer:
     def check(self, path: str, query: Mapping[str, str]) -> None:
         """Refuse a link that we did not make, that was changed, or that is too old."""
         said = {name: value for name, value in query.items() if name != "signature"}
-        if not hmac.compare_digest(self._proof(path, said), query.get("signature", "")):
+        if not hmac.compare_digest(self._proof(path, said).encode(), query.get("signature", "").encode()):
             raise Forbidden("The signature of this link is wrong.")
         if float(said["expires"]) < time.time():
             raise Forbidden("This link has expired.")

@@ -1,5 +1,6 @@
 """Long answers go out page by page, with the next page's address in the `Link` header."""
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -8,6 +9,7 @@ from fastapi import Request, Response
 from space.localhub.errors import BadRequest
 
 Item = TypeVar("Item")
+NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def one_page(request: Request, response: Response, items: Sequence[Item], most: int) -> Sequence[Item]:
@@ -22,6 +24,6 @@ def one_page(request: Request, response: Response, items: Sequence[Item], most: 
 
 def asked_number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit()):
+    if not NUMBER.fullmatch(text):
         raise BadRequest(f"Invalid {name}.")
     return int(text)

@@ -43,7 +43,7 @@ class Profile:
     def json(self, path: str) -> dict[str, Any]:
         try:
             value = json.loads(self.text(path) or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -129,7 +129,7 @@ def parameters(path: Path) -> Counter[str]:
             header = json.loads(file.read(size)) if size < LARGEST_HEADER else {}
         tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
         return sum((Counter({t["dtype"]: prod(t["shape"])}) for t in tensors), Counter())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Counter()
 
 

@@ -115,18 +115,18 @@ def last_commit(history: list[Commit], path: str) -> dict[str, str]:
 def resolve(repo: ReadableRepo, services: TheServices, request: Request, revision: Decoded, path: Decoded) -> Response:
     """A file's content: a small one at once, a large one by a signed link."""
     commit = services.store.revision(repo.id, revision)
-    said = {"X-Repo-Commit": commit.sha, "Access-Control-Expose-Headers": "*"}
+    said = {"X-Repo-Commit": commit.sha}
     info = commit.files.get(path)
     if info is None:
         raise EntryNotFound("Entry not found", headers=said)
     said["ETag"] = f'"{info.etag}"'
-    said["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2], safe='')}"
+    name = path.rpartition("/")[2]
     if not info.lfs:
         # Never as HTML: a repo's file must not run in the Hub's own pages.
         content = services.store.objects(repo.id).path(info.sha256)
-        return send_file(request, content, said, "text/plain; charset=utf-8")
+        return send_file(request, content, said | file_name(name), "text/plain; charset=utf-8")
     said |= {"X-Linked-ETag": f'"{info.sha256}"', "X-Linked-Size": str(info.size)}
-    link = services.signer.sign(f"/cdn/{repo.id}/{info.sha256}", commit=commit.sha)
+    link = services.signer.sign(f"/cdn/{repo.id}/{info.sha256}", commit=commit.sha, name=name)
     return RedirectResponse(cdn_base(services, request) + link, 302, said)
 
 
@@ -144,4 +144,10 @@ def content(services: TheServices, request: Request, owner: str, name: str, sha2
     if not path.is_file():
         raise EntryNotFound("Entry not found")
     said = {"ETag": f'"{sha256}"', "X-Repo-Commit": request.query_params["commit"]}
+    said |= file_name(request.query_params["name"])
     return send_file(request, path, said, "application/octet-stream")
+
+
+def file_name(name: str) -> dict[str, str]:
+    """Under which name a browser saves the file."""
+    return {"Content-Disposition": f"inline; filename*=UTF-8''{quote(name, safe='')}"}

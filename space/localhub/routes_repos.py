@@ -1,6 +1,5 @@
 """Routes about repos: what they are, their revisions, and making, changing and deleting them."""
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -71,7 +70,7 @@ class ListQuery(BaseModel):
             and self.author in ("", repo.owner)
             and self.gated in (None, repo.gated is not False)
             and self.pipeline_tag in ("", profile.task)
-            and wanted <= set(profile.tags)
+            and (not wanted or wanted <= set(profile.tags))
         )
 
     def facts(self) -> tuple[str, ...]:
@@ -210,9 +209,8 @@ def delete_repo(store: TheStore, asker: TheAsker, body: RepoName) -> dict[str, A
 @router.put("/api/models/{owner}/{name}/settings")
 def settings(repo: WritableRepo, store: TheStore, body: Settings) -> dict[str, Any]:
     private = body.visibility == "private" if body.visibility else body.private
-    store.settings(repo.id, private=private, gated=body.gated)
-    changed = replace(repo, private=repo.private if private is None else private)
-    return {"private": changed.private, "gated": repo.gated if body.gated is None else body.gated}
+    changed = store.settings(repo.id, private=private, gated=body.gated)
+    return {"private": changed.private, "gated": changed.gated}
 
 
 @router.get("/api/models/{owner}/{name}/auth-check")

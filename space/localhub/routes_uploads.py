@@ -1,7 +1,6 @@
 """Routes by which content arrives: the question how, LFS in one piece or in parts, and the commit."""
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -214,7 +213,7 @@ def read_change(path: Path, objects: Objects) -> Change:
             for line in lines:
                 if line.strip():
                     change.read(line)
-    except (KeyError, TypeError, AttributeError, ValueError, binascii.Error) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not a commit: {error!r}") from None
     if not change.header.get("summary"):
         raise BadRequest("A commit needs a header with a summary.")
@@ -241,9 +240,14 @@ def make_commit(store: Store, repo_id: str, body: Path, author: str, branch: str
         repo_id,
         change.added,
         delete=change.deleted,
-        title=str(change.header["summary"]),
-        description=str(change.header.get("description") or ""),
+        title=printable(change.header["summary"]),
+        description=printable(change.header.get("description") or ""),
         author=author,
         branch=branch,
-        parent=change.header.get("parentCommit") or None,
+        parent=printable(change.header["parentCommit"]) if change.header.get("parentCommit") else None,
     )
+
+
+def printable(value: object) -> str:
+    """Text that can be sent back: JSON may hold half a character."""
+    return str(value).encode("utf-8", "replace").decode()

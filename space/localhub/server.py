@@ -102,9 +102,7 @@ class LocalHub:
         self.wire.fault = choose
 
     def start(self) -> Self:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((LOOPBACK, self._port))
+        sock = socket.create_server((LOOPBACK, self._port))
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
             self.wire,
@@ -120,7 +118,9 @@ class LocalHub:
         self._thread = threading.Thread(target=server.run, args=([sock],), name="localhub", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + LONGEST_START
-        while not server.started and time.monotonic() < deadline:
+        while not server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise RuntimeError(f"The local Hub did not start at {self.url}.")
             time.sleep(0.005)
         return self
 

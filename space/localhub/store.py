@@ -24,6 +24,7 @@ from space.localhub.objects import GITATTRIBUTES, Objects, is_lfs
 from space.localhub.records import Commit, FileInfo, Gated, Repo, now
 
 SHORTEST_SHA = 7
+GRAVE = "deleted-"
 
 
 class Store:
@@ -35,14 +36,18 @@ class Store:
         self._lock = threading.RLock()
         self._repos: dict[str, Repo] = {}
         self._objects: dict[str, Objects] = {}
+        root.mkdir(parents=True, exist_ok=True)
+        for path in root.glob(f"{GRAVE}*"):
+            shutil.rmtree(path)
         for path in sorted((root / "repos").glob("*/*/repo.json")):
             self._remember(Repo.load(path))
 
     def _remember(self, repo: Repo) -> None:
         self._repos[repo.id] = repo
         self._objects[repo.id] = Objects(self.folder(repo.id))
-        # Uploads that a kill cut short. No request can be using them yet.
-        shutil.rmtree(self.folder(repo.id) / "incoming", ignore_errors=True)
+        # Uploads that a kill cut short. No request can be using them yet, and their links are dead.
+        for name in ("incoming", "parts"):
+            shutil.rmtree(self.folder(repo.id) / name, ignore_errors=True)
 
     def folder(self, repo_id: str) -> Path:
         return self.root / "repos" / repo_id
@@ -94,14 +99,14 @@ class Store:
         """Forget a repo at once, and delete what it held."""
         with self._lock:
             self.repo(repo_id)
-            grave = tempfile.mkdtemp(dir=self.root, prefix="deleted-")
+            grave = tempfile.mkdtemp(dir=self.root, prefix=GRAVE)
             self.folder(repo_id).rename(Path(grave) / "repo")
             del self._repos[repo_id], self._objects[repo_id]
         shutil.rmtree(grave, ignore_errors=True)
 
-    def settings(self, repo_id: str, *, private: bool | None = None, gated: Gated | None = None) -> None:
+    def settings(self, repo_id: str, *, private: bool | None = None, gated: Gated | None = None) -> Repo:
         """Change who may see a repo. What is not given stays."""
-        self._change(
+        return self._change(
             repo_id,
             lambda repo: replace(
                 repo,
@@ -110,11 +115,12 @@ class Store:
             ),
         )
 
-    def _change(self, repo_id: str, change: Callable[[Repo], Repo]) -> None:
+    def _change(self, repo_id: str, change: Callable[[Repo], Repo]) -> Repo:
         with self._lock:
             repo = change(self.repo(repo_id))
             repo.save(self.folder(repo_id) / "repo.json")
             self._repos[repo_id] = repo
+            return repo
 
     # --- revisions
 
@@ -235,7 +241,7 @@ class Store:
 
     def import_folder(self, folder: Path) -> None:
         """Make every `owner/name/` below a folder a public repo. A repo that has the same files already is left."""
-        for source in sorted(path for path in folder.glob("*/*") if path.is_dir()):
+        for source in sorted(path for path in folder.glob("[!._]*/[!._]*") if path.is_dir()):
             repo_id = check_repo_id(f"{source.parent.name}/{source.name}")
             files = dict(files_below(source))
             if self.find(repo_id) is None:
