@@ -1,0 +1,49 @@
+# Everything sets up what it needs in .venv, and quickly when nothing changed.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/.run.stamp
+DEV := $(BIN)/.dev.stamp
+ARGS ?=
+
+.PHONY: demo test check format bench screenshots clean
+
+demo: $(RUN)
+	$(BIN)/python app.py --demo $(ARGS)
+
+test: check browser
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: browser
+	$(BIN)/python -m benchmarks.screenshots
+
+.PHONY: browser
+browser: $(DEV)
+	@PYTHON=$(BIN)/python ./.ci/browser
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# torch first and alone: what is installed satisfies everything that asks for it later.
+$(RUN): requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(DEV): requirements-dev.txt $(RUN)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
