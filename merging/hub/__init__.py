@@ -1,0 +1,19 @@
+"""The only package that speaks to the Hub: metadata and byte ranges in, shards and one commit out."""
+
+from merging.hub.access import Account, Hub, local_token, open_model, open_models
+from merging.hub.client import check_repo_id
+from merging.hub.publication import Upload
+from merging.hub.repo import HubRepo
+from merging.patience import Patience
+
+__all__ = [
+    "Account",
+    "Hub",
+    "HubRepo",
+    "Patience",
+    "Upload",
+    "check_repo_id",
+    "local_token",
+    "open_model",
+    "open_models",
+]

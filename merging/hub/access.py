@@ -1,0 +1,146 @@
+"""The Hub as one caller sees it: their models, their searches, their name, their publications."""
+
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from itertools import islice
+from pathlib import Path
+
+from huggingface_hub import get_token
+from huggingface_hub.hf_api import RepoFile
+
+from merging.checkpoint import Checkpoint, Folder, Source, open_checkpoint
+from merging.errors import MergeError
+from merging.hub.client import Client, check_repo_id
+from merging.hub.publication import Publication, Upload
+from merging.hub.repo import HubRepo
+from merging.hub.words import UnknownRepo, UnknownRevision
+from merging.patience import Patience
+from merging.recipe import ModelRef
+
+MAX_FILES = 10_000  # more is not a model but an archive
+READERS = 8  # models opened at the same time, so that their latencies do not add up
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    name: str
+    fullname: str
+    orgs: tuple[str, ...]  # in which the account may create models
+    can_write: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The Hub as one caller sees it. `token` is theirs, False when they are anonymous; it is never stored or shown."""
+
+    token: str | bool = field(default=False, repr=False)
+    patience: Patience = field(default=Patience(), repr=False)
+
+    @property
+    def client(self) -> Client:
+        return Client(self.token, self.patience)
+
+    def open(self, ref: ModelRef) -> Source:
+        """Pin the revision to a commit SHA, check that its content may be read, list its files."""
+        check_repo_id(ref.path)
+        api = self.client.api
+        try:
+            info = self.client.ask(ref.path, lambda: api.model_info(ref.path, revision=ref.revision))
+            files = self.client.ask(ref.path, lambda: self.list_files(ref.path, str(info.sha)))
+        except UnknownRepo as unknown:
+            near = self.nearest(ref.path)
+            raise MergeError(f"{unknown}{f' Did you mean {near}?' if near else ''}") from None
+        except UnknownRevision:
+            raise MergeError(
+                f"{ref.path} has no revision {ref.revision!r}. Give a branch, a tag or a commit SHA that its page "
+                "lists under Files, or leave the revision out to take the newest."
+            ) from None
+        repo = HubRepo(ref.path, str(info.sha), str(ref), files, self.client)
+        repo.probe()
+        return repo
+
+    def list_files(self, repo_id: str, sha: str) -> dict[str, RepoFile]:
+        tree = self.client.api.list_repo_tree(repo_id, recursive=True, revision=sha)
+        found = list(islice((f for f in tree if isinstance(f, RepoFile)), MAX_FILES + 1))
+        if len(found) > MAX_FILES:
+            raise MergeError(f"{repo_id} has more than {MAX_FILES:,} files; that is no model. Choose another.")
+        return {f.path: f for f in found}
+
+    def search(self, text: str, limit: int = 10) -> list[str]:
+        """Repo IDs of models that match, as one types: those for text generation with safetensors first."""
+        if not (text := text.strip()):
+            return []
+        fitting = self.find(search=text, pipeline_tag="text-generation", filter="safetensors", limit=limit)
+        others = self.find(search=text, limit=limit) if len(fitting) < limit else []
+        return list(dict.fromkeys([*fitting, *others]))[:limit]
+
+    def find(self, limit: int, **filters: str) -> list[str]:
+        api = self.client.api
+        found = self.client.ask("a search", lambda: list(api.list_models(limit=limit, **filters)), attempts=1)  # type: ignore[arg-type]
+        return [m.id for m in found]
+
+    def nearest(self, repo_id: str) -> str | None:
+        """The repo ID that a mistyped one most likely means, if the Hub knows one that is near."""
+        owner, _, name = repo_id.rpartition("/")
+        words = sorted(re.findall(r"[a-zA-Z]{3,}", name), key=len, reverse=True)
+        parts = dict.fromkeys([name, name[: len(name) * 2 // 3], *words[:2]])
+        searches = [{"search": part} for part in parts if part] + ([{"author": owner}] if owner else [])
+        try:
+            return most_like(repo_id, {found for s in searches for found in self.find(50, **s)})
+        except MergeError:
+            return None
+
+    def whoami(self) -> Account | None:
+        """Whose token it is; None without one. The Hub answers this only so often: ask once per session."""
+        if self.token is False:
+            return None
+        me = self.client.ask("your account", self.client.api.whoami)
+        role = me.get("auth", {}).get("accessToken", {}).get("role", "")
+        orgs = tuple(str(org["name"]) for org in me.get("orgs", []) if org.get("roleInOrg") != "read")
+        return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, can_write=role != "read")
+
+    def publish(self, folder: Path, repo_id: str, *, private: bool, message: str) -> Iterator[Upload]:
+        """Create the repo (refused when it exists), send every file, make one commit. Yields progress.
+
+        Leaving the loop cancels. What is left after a failure is said in the error; see `Publication`.
+        """
+        return Publication(self.client, folder, repo_id, private, message).run()
+
+
+def most_like(repo_id: str, names: Iterable[str]) -> str | None:
+    """The most similar of the names when it is similar at all: half its characters, and most of the last part."""
+
+    def likeness(a: str, b: str) -> float:
+        return SequenceMatcher(None, a.lower(), b.lower()).ratio()
+
+    def last(name: str) -> str:
+        return name.rpartition("/")[2]
+
+    near = {n: likeness(last(repo_id), last(n)) * 2 + likeness(repo_id, n) for n in sorted(names)}
+    best = max(near, key=lambda n: near[n], default=None)
+    return best if best and likeness(last(repo_id), last(best)) > 0.7 else None
+
+
+def local_token() -> str | bool:
+    """The token of `hf auth login` on this machine, for use on a laptop; False without one."""
+    return get_token() or False
+
+
+def open_model(ref: ModelRef, hub: Hub | None, *, folders: bool = True) -> Checkpoint:
+    """A folder when one exists at that path and folders are allowed here, else a Hub repo. Reads headers only."""
+    if folders and Path(ref.path).is_dir():
+        return open_checkpoint(Folder(Path(ref.path)))
+    if hub is None:
+        raise MergeError(f"There is no folder {ref.path}. Give the folder of a model; the Hub is not used here.")
+    return open_checkpoint(hub.open(ref))
+
+
+def open_models(refs: Iterable[ModelRef], hub: Hub | None, *, folders: bool = True) -> dict[ModelRef, Checkpoint]:
+    """Several models at once, each opened as `open_model` does. The first error in their order is raised."""
+    wanted = list(dict.fromkeys(refs))
+    with ThreadPoolExecutor(READERS) as pool:
+        opened = pool.map(lambda ref: open_model(ref, hub, folders=folders), wanted)
+        return dict(zip(wanted, opened, strict=True))
