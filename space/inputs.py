@@ -1,13 +1,12 @@
 """The models a recipe names: opened for one caller, and pinned to what was opened."""
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 from merging.checkpoint import Checkpoint
 from merging.errors import MergeError
-from merging.hub import Hub, open_model
+from merging.hub import Hub, open_models
 from merging.recipe import ModelRef, Recipe, all_models
 from space.settings import Settings
 
@@ -18,13 +17,12 @@ def opened(recipe: Recipe, hub: Hub, settings: Settings) -> Iterator[Mapping[Mod
     refs = all_models(recipe)
     if len(refs) > settings.max_models:
         raise MergeError(f"The recipe names {len(refs)} models; at most {settings.max_models} can be merged here.")
-    with ExitStack() as stack, ThreadPoolExecutor(len(refs)) as pool:
-        waiting = [pool.submit(open_model, ref, hub, folders=settings.folders) for ref in refs]
-        found = {}
-        for ref, opening in zip(refs, waiting, strict=True):
-            found[ref] = opening.result()
-            stack.callback(found[ref].source.close)
+    found = open_models(refs, hub, folders=settings.folders)
+    try:
         yield found
+    finally:
+        for checkpoint in found.values():
+            checkpoint.source.close()
 
 
 def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:

@@ -1,89 +1,213 @@
 """What the app does, in words of the app. Every call says who asks. Knows Hub, queue and engine, no page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from merging import compatibility
 from merging.compatibility import Check
+from merging.errors import MergeError
 from merging.hub import Hub
-from space.chat import ChatOptions, Reply
+from merging.recipe import parse_recipe, to_yaml
+from space.chat import ChatOptions, Chats, Reply
+from space.fetch import Parents
+from space.inputs import opened, pinned
 from space.jobs import Job, Jobs
-from space.settings import Settings
+from space.models import Models
+from space.panes import Choice, choices
+from space.prompt import plain_messages
+from space.publication import check_target, suggested_name
+from space.settings import Settings, prepare_home
+from space.tasks import CARD, Tasks, engine_options
 from space.viewer import HubFor, Viewer
 
 
 class Service:
-    def __init__(self, settings: Settings, jobs: Jobs, chats: Any, hub_for: HubFor = Hub) -> None:
+    """`queue` runs what takes long; `chats` answers; `hub_for` makes the Hub that a token sees."""
+
+    def __init__(self, settings: Settings, queue: Jobs, chats: Chats, parents: Parents, hub_for: HubFor = Hub) -> None:
         self.settings = settings
-        self.jobs_kept = jobs
+        self.queue = queue
         self.chats = chats
+        self.parents = parents
         self.hub_for = hub_for
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
-        raise NotImplementedError
+        return self.hub_for(viewer.token).search(text)
 
     def check(self, recipe_yaml: str, viewer: Viewer) -> Check:
-        raise NotImplementedError
+        """What can be known before a merge: findings and cost."""
+        recipe = parse_recipe(recipe_yaml)
+        with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
+            return compatibility.check(recipe, checkpoints, engine_options(self.settings))
 
     def merge(self, recipe_yaml: str, viewer: Viewer) -> Job:
         """Check again, refuse what is blocked, pin every model to its commit, queue."""
-        raise NotImplementedError
+        self.queue.refuse_too_many(viewer.owner)
+        recipe = parse_recipe(recipe_yaml)
+        with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
+            found = compatibility.check(recipe, checkpoints, engine_options(self.settings))
+            if found.blocked:
+                raise MergeError("These models cannot be merged: " + blocking(found))
+            recipe = pinned(recipe, checkpoints)
+        payload = {"recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings]}
+        return self.submit(viewer, "merge", suggested_name(recipe), payload, estimate=found.seconds)
+
+    def submit(
+        self, viewer: Viewer, kind: str, title: str, payload: Mapping[str, Any], *, estimate: float | None = None
+    ) -> Job:
+        """At this machine the token can be found again after a restart; a visitor's is in memory only."""
+        return self.queue.submit(
+            viewer.owner, kind, title, payload,
+            secret=viewer.token or None, needs_secret=self.settings.hosted and bool(viewer.token), estimate=estimate,
+        )  # fmt: skip
+
+    def may_not_merge(self, viewer: Viewer) -> str:
+        """Why this viewer cannot start a merge now; empty when they can."""
+        try:
+            self.queue.refuse_too_many(viewer.owner)
+        except MergeError as e:
+            return str(e)
+        return ""
 
     def job(self, id: str, viewer: Viewer) -> Job:
-        raise NotImplementedError
+        return self.queue.get(id, viewer.owner)
 
     def jobs(self, viewer: Viewer) -> list[Job]:
         """Newest first."""
-        raise NotImplementedError
+        return self.queue.list(viewer.owner)
 
     def cancel(self, id: str, viewer: Viewer) -> Job:
-        raise NotImplementedError
+        return self.queue.cancel(id, viewer.owner)
 
     def again(self, id: str, viewer: Viewer) -> Job:
         """Start a job again that failed, was cancelled or interrupted."""
-        raise NotImplementedError
+        job = self.job(id, viewer)
+        if job.kind == "publish":
+            check_target(job.payload["repo_id"], viewer, self.hub_for(viewer.token))
+        return self.queue.again(id, viewer.owner, secret=viewer.token or None)
 
     def log(self, id: str, viewer: Viewer) -> list[str]:
-        raise NotImplementedError
+        return self.queue.log(id, viewer.owner)
 
     def forget(self, id: str, viewer: Viewer) -> None:
-        raise NotImplementedError
+        """Delete an ended job and what it wrote."""
+        self.job(id, viewer)
+        self.chats.models.release(self.model_folder(id))
+        self.queue.forget(id, viewer.owner)
+
+    def merged(self, id: str, viewer: Viewer) -> Job:
+        """A merge of this viewer that is done."""
+        job = self.job(id, viewer)
+        if job.kind != "merge" or job.state != "done":
+            raise MergeError(f"This job is a {job.kind} that is {job.state}; a merge that is done is needed.")
+        return job
+
+    def model_folder(self, id: str) -> Path:
+        return self.queue.folder(id) / "model"
 
     def default_name(self, job: Job) -> str:
-        raise NotImplementedError
+        """A repo name for a merge, without owner."""
+        return suggested_name(parse_recipe(job.payload["recipe"]))
 
     def owners(self, viewer: Viewer) -> list[str]:
         """The accounts that this viewer may publish under: their own, then their organisations."""
-        raise NotImplementedError
+        if viewer.account is None or not viewer.account.can_write:
+            return []
+        return [viewer.account.name, *viewer.account.orgs]
+
+    def may_not_publish(self, viewer: Viewer) -> str:
+        """Why this viewer cannot publish; empty when they can."""
+        if viewer.account is None:
+            way = "with the button above" if self.settings.hosted else "with `hf auth login` in a terminal"
+            return f"To publish, sign in {way}."
+        if not viewer.account.can_write:
+            return f"The token of {viewer.account.name} may only read. Sign in with one that may write."
+        return ""
 
     def card(self, job_id: str, viewer: Viewer, *, repo_id: str = "", license: str = "") -> str:
-        raise NotImplementedError
+        """The model card as it would be published; its owner may change it before."""
+        self.merged(job_id, viewer)
+        return (self.model_folder(job_id) / CARD).read_text(encoding="utf-8")
 
     def publish(self, job_id: str, viewer: Viewer, *, repo_id: str, private: bool, card: str, license: str = "") -> Job:
-        raise NotImplementedError
+        """Queue the publication of a merge. Whatever can be refused is refused now, an existing repo first of all."""
+        job = self.merged(job_id, viewer)
+        if reason := self.may_not_publish(viewer):
+            raise MergeError(reason)
+        check_target(repo_id, viewer, self.hub_for(viewer.token))
+        payload = {
+            "merge": job_id, "folder": str(self.model_folder(job_id)), "repo_id": repo_id, "private": private,
+            "card": card, "method": parse_recipe(job.payload["recipe"]).method,
+        }  # fmt: skip
+        return self.submit(viewer, "publish", repo_id, payload)
 
     def download(self, job_id: str, viewer: Viewer) -> Path:
-        raise NotImplementedError
+        """The folder of a merge on this machine."""
+        self.merged(job_id, viewer)
+        return self.model_folder(job_id)
 
     def panes(self, job_id: str, viewer: Viewer) -> list[tuple[str, str]]:
         """(label, reference) of what can be chatted with: the merge first, then the base and every parent."""
-        raise NotImplementedError
+        return [(one.label, str(one.ref or f"job:{job_id}")) for one in self.choices(job_id, viewer)]
+
+    def choices(self, job_id: str, viewer: Viewer) -> list[Choice]:
+        return choices(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
 
     def chat(
-        self, job_id: str, labels: list[str], messages: list[dict[str, Any]], options: ChatOptions, viewer: Viewer
-    ) -> Iterator[list[Reply]]:
+        self, job_id: str, labels: Sequence[str], messages: Sequence[Mapping[str, Any]], options: ChatOptions,
+        viewer: Viewer,
+    ) -> Iterator[list[Reply]]:  # fmt: skip
         """Every pane's answer so far, again and again until all are done. Leaving the loop stops the generation."""
-        raise NotImplementedError
+        known = {one.label: one for one in self.choices(job_id, viewer)}
+        if unknown := [label for label in labels if label not in known]:
+            raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
+        if not 1 <= len(labels) <= self.settings.max_panes:
+            raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
+        plain = plain_messages(messages, max_chars=self.settings.max_turn_chars)
+        panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
+        return self.chats.ask(panes, plain, within(options, self.settings))
 
     def release(self) -> None:
         """Let loaded models leave memory."""
-        raise NotImplementedError
+        self.chats.models.release()
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Stop running jobs, which clean up, and let the models go."""
+        self.queue.close()
+        self.chats.models.close()
+
+
+def blocking(found: Check) -> str:
+    """The findings that block, each with its way out."""
+    return " ".join(f"{one.title} {one.remedy}".strip() for one in found.findings if one.level == "block")
+
+
+def within(options: ChatOptions, settings: Settings) -> ChatOptions:
+    """The options, refused where they make no sense, cut to what one answer may take here."""
+    if not 0 <= options.temperature <= 5:
+        raise MergeError(f"The temperature is {options.temperature}, it must be between 0 and 5.")
+    if not 0 < options.top_p <= 1:
+        raise MergeError(f"top_p is {options.top_p}, it must be above 0 and at most 1.")
+    if options.max_new_tokens < 1:
+        raise MergeError(f"The number of new tokens is {options.max_new_tokens}, it must be at least 1.")
+    if len(options.system) > settings.max_turn_chars:
+        raise MergeError(f"The system prompt is too long; {settings.max_turn_chars:,} characters can be sent.")
+    seed = int(options.seed) % 2**63
+    return replace(options, seed=seed, max_new_tokens=min(int(options.max_new_tokens), settings.max_new_tokens))
 
 
 def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     """The real parts, put together. Call `close()` at the end."""
-    raise NotImplementedError
+    prepare_home(settings.home)
+    queue = Jobs(
+        settings.home / "journal.sqlite",
+        Tasks(settings, hub_for).run,
+        max_per_owner=settings.max_jobs_per_owner,
+        queue_length=settings.queue_length,
+    )
+    models = Models(settings.chat_memory_bytes, settings.idle_seconds)
+    parents = Parents(settings, hub_for, lambda: list(models.kept))
+    return Service(settings, queue, Chats(models), parents, hub_for)

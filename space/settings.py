@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from merging.errors import MergeError
 
@@ -44,7 +45,7 @@ def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings
     home = home_folder(environ)
     if hosted:
         refuse_served(home)
-    limits = {"chat_memory_bytes": machine_memory() // 2}
+    limits: dict[str, Any] = {"chat_memory_bytes": machine_memory() // 2}
     limits |= {name: whole_number(key, environ[key]) for name in LIMITS if (key := f"ALLOY_{name.upper()}") in environ}
     return Settings(
         home=home,

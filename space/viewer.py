@@ -11,9 +11,8 @@ from typing import Literal
 
 import gradio as gr
 
-from merging import hub as hub_module
 from merging.errors import MergeError
-from merging.hub import Account, Hub
+from merging.hub import Account, Hub, local_token
 from space.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,8 @@ def token_here(settings: Settings) -> Token:
     """The token of the person at this machine; none on a Space, where everybody brings their own."""
     if settings.hosted:
         return False
-    return settings.demo_token or False if settings.demo else hub_module.local_token() or False  # type: ignore[attr-defined]
+    found = settings.demo_token if settings.demo else local_token()
+    return found if isinstance(found, str) and found else False
 
 
 def visitor(request: gr.Request | None, token: gr.OAuthToken | None, hub_for: HubFor) -> Viewer:

@@ -1,0 +1,173 @@
+"""The models in memory: loaded when asked for, shared, gone when idle or when the room is needed."""
+
+import gc
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate.hooks import remove_hook_from_submodules
+
+from merging.errors import MergeError
+
+Load = Callable[[Path, int], tuple[Any, Any]]
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model in memory, and who uses it."""
+
+    model: Any
+    tokenizer: Any
+    nbytes: int
+    users: int = 0
+    used: float = 0.0  # when it was last given back
+
+
+class Models:
+    """Keyed by the folder a model was read from. Loading is for one thread at a time (see `Turns`)."""
+
+    def __init__(
+        self, budget_bytes: int, idle_seconds: float, *, load: Load | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        quiet_transformers()
+        self.budget_bytes = budget_bytes
+        self.idle_seconds = idle_seconds
+        self.load = load or load_model
+        self.clock = clock
+        self.kept: dict[Path, Loaded] = {}
+        self.lock = threading.Lock()
+        self.closing = threading.Event()
+        self.timer = threading.Thread(target=self.watch, name="idle models", daemon=True)
+        self.timer.start()
+
+    @contextmanager
+    def borrowed(self, folder: Path) -> Iterator[Loaded]:
+        """The model of a folder, which stays in memory while it is held."""
+        loaded = self.hold(folder)
+        try:
+            yield loaded
+        finally:
+            with self.lock:
+                loaded.users -= 1
+                loaded.used = self.clock()
+
+    def hold(self, folder: Path) -> Loaded:
+        with self.lock:
+            if (loaded := self.kept.get(folder)) is not None:
+                loaded.users += 1
+                return loaded
+        size = weight_bytes(folder)
+        self.make_room(size)
+        model, tokenizer = self.load(folder, self.budget_bytes)
+        with self.lock:
+            self.kept[folder] = Loaded(model, tokenizer, size, users=1)
+            return self.kept[folder]
+
+    def fit(self, folders: Sequence[Path]) -> bool:
+        """Whether all of these can be in memory at once."""
+        return sum(weight_bytes(folder) for folder in set(folders)) <= self.budget_bytes
+
+    def make_room(self, nbytes: int) -> None:
+        """Let the models go that were not used for longest, as many as needed."""
+        with self.lock:
+            free = self.budget_bytes - sum(one.nbytes for one in self.kept.values())
+            gone = []
+            for folder, one in sorted(self.kept.items(), key=lambda item: item[1].used):
+                if free >= nbytes:
+                    break
+                if one.users == 0:
+                    gone.append(folder)
+                    free += one.nbytes
+        self.drop(gone)
+
+    def release(self, folder: Path | None = None) -> None:
+        """Let a model go, or all of them, unless it is in use."""
+        with self.lock:
+            gone = [f for f, one in self.kept.items() if one.users == 0 and folder in (None, f)]
+        self.drop(gone)
+
+    def drop(self, folders: Sequence[Path]) -> None:
+        with self.lock:
+            gone = [self.kept.pop(f) for f in folders if f in self.kept and self.kept[f].users == 0]
+        if gone:
+            for one in gone:
+                remove_hook_from_submodules(one.model)  # hooks keep weights alive
+                one.model = one.tokenizer = None
+            free_memory()
+
+    def watch(self) -> None:
+        while not self.closing.wait(min(30.0, self.idle_seconds / 4)):
+            self.drop_idle()
+
+    def drop_idle(self) -> None:
+        now = self.clock()
+        with self.lock:
+            gone = [f for f, one in self.kept.items() if one.users == 0 and now - one.used >= self.idle_seconds]
+        self.drop(gone)
+
+    def close(self) -> None:
+        self.closing.set()
+        self.timer.join()
+        self.release()
+
+
+def load_model(folder: Path, budget_bytes: int) -> tuple[Any, Any]:
+    """Weights where accelerate places them within the budget: accelerator, memory, then the shards on disk as they lie.
+
+    No code of the model's own is run, and nothing but safetensors is read.
+    """
+    refuse_unloadable(folder)
+    offload = folder.parent / "offload"  # only for architectures whose weights transformers rewrites as it loads them
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes), offload_folder=offload,
+            trust_remote_code=False, use_safetensors=True, local_files_only=True,
+        )  # fmt: skip
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        free_memory()
+        raise MergeError(f"There is not enough memory here for its {weight_bytes(folder):,} bytes. Chat with fewer "
+                         "models at once, or try again later.") from None  # fmt: skip
+    return model, tokenizer
+
+
+def memory_limits(budget_bytes: int) -> dict[int | str, int]:
+    """For accelerate: the free memory of each GPU, then the budget in main memory; what is left stays on disk."""
+    gpus = range(torch.cuda.device_count())
+    return {gpu: int(torch.cuda.mem_get_info(gpu)[0] * 0.9) for gpu in gpus} | {"cpu": budget_bytes}
+
+
+def refuse_unloadable(folder: Path) -> None:
+    """Say before loading why a model cannot chat here, in words that transformers does not have."""
+    config = json.loads((folder / "config.json").read_text())
+    kind = config.get("model_type")
+    if config.get("quantization_config"):
+        raise MergeError("Its weights are quantised, which cannot be loaded here.")
+    if kind not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        reason = "it needs code of its own, and no code of models is run here" if config.get("auto_map") else (
+            f"transformers {transformers.__version__} knows no text generation for the type {kind!r}")  # fmt: skip
+        raise MergeError(f"It cannot chat: {reason}. It can be merged and published all the same.")
+
+
+def weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def quiet_transformers() -> None:
+    """Its progress bars and advice go to the server's terminal, where nobody who chats would see them; errors stay."""
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

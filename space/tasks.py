@@ -1,0 +1,102 @@
+"""What a job does: merge into its folder, or publish a merge. Runs in the queue's worker."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from merging.compatibility import Finding
+from merging.engine import Options, Progress, merge
+from merging.errors import MergeError
+from merging.recipe import parse_recipe
+from space.inputs import opened
+from space.jobs import Job, Report
+from space.settings import Settings
+from space.viewer import HubFor, token_here
+
+CARD = "README.md"
+
+Step = TypeVar("Step")
+
+
+class Tasks:
+    def __init__(self, settings: Settings, hub_for: HubFor) -> None:
+        self.settings = settings
+        self.hub_for = hub_for
+        self.kinds: dict[str, Callable[[Job, Report], Mapping[str, Any]]] = {
+            "merge": self.merge,
+            "publish": self.publish,
+        }
+
+    def run(self, job: Job, report: Report) -> Mapping[str, Any]:
+        return self.kinds[job.kind](job, report)
+
+    def merge(self, job: Job, report: Report) -> Mapping[str, Any]:
+        """Weights are read by byte range where they lie; what was staged goes when the loop is left."""
+        began, out = time.monotonic(), report.folder / "model"
+        recipe = parse_recipe(job.payload["recipe"])
+        findings = tuple(Finding(**found) for found in job.payload["findings"])
+        hub = self.hub_for(report.secret or token_here(self.settings))
+        with opened(recipe, hub, self.settings) as checkpoints:
+            for ref, checkpoint in checkpoints.items():
+                report.log(f"Reading {ref}: {len(checkpoint.tensors)} tensors in {len(checkpoint.shards)} shards")
+            with left(merge(recipe, checkpoints, out, engine_options(self.settings), findings=findings)) as steps:
+                self.follow(steps, report)
+        written = sum(file.stat().st_size for file in out.iterdir())
+        report.log(f"Wrote {written:,} bytes in {time.monotonic() - began:.1f} s")
+        return {"folder": str(out), "bytes": written, "seconds": time.monotonic() - began}
+
+    def follow(self, steps: Iterator[Progress], report: Report) -> None:
+        """Turn the engine's progress into the job's: a line for each shard and each tenth."""
+        shard, tenth = 0, 0
+        for step in steps:
+            report.progress(step.done_bytes, step.total_bytes, step.tensor)
+            if step.shard != shard:
+                shard = step.shard
+                report.log(f"Shard {shard} of {step.shards}")
+            if (now := 10 * step.done_bytes // max(step.total_bytes, 1)) > tenth:
+                tenth = now
+                report.log(f"{10 * tenth} %: {step.tensors_done} of {step.tensors} tensors, {step.tensor}")
+
+    def publish(self, job: Job, report: Report) -> Mapping[str, Any]:
+        """Push a copy made of links, with the card as its owner left it; the merge itself is not touched."""
+        asked, staged = job.payload, report.folder / "model"
+        link_files(Path(asked["folder"]), staged)
+        (staged / CARD).unlink(missing_ok=True)
+        (staged / CARD).write_text(asked["card"], encoding="utf-8")
+        hub, url = self.hub_for(report.secret or token_here(self.settings)), ""
+        message = f"Merge with Alloy ({asked['method']})"
+        with left(hub.publish(staged, asked["repo_id"], private=asked["private"], message=message)) as uploads:
+            for upload in uploads:
+                if not upload.url:  # after the commit it is too late to stop
+                    report.progress(upload.sent_bytes, upload.total_bytes, upload.file)
+                url = upload.url or url
+        report.log(f"Published at {url}")
+        shutil.rmtree(staged)
+        return {"url": url, "repo_id": asked["repo_id"], "private": asked["private"]}
+
+
+@contextmanager
+def left(steps: Iterator[Step]) -> Iterator[Iterator[Step]]:
+    """Close the steps at once when their loop is left: closing is what cancels them."""
+    try:
+        yield steps
+    finally:
+        if isinstance(steps, Generator):
+            steps.close()
+
+
+def engine_options(settings: Settings) -> Options:
+    return Options(settings.memory_bytes, settings.shard_bytes, settings.threads, settings.device)
+
+
+def link_files(folder: Path, into: Path) -> None:
+    """The same files under another folder, at no cost of disk."""
+    if not folder.is_dir():
+        raise MergeError("The merge to publish has been deleted. Merge again, then publish.")
+    into.mkdir(parents=True, mode=0o700)
+    for file in folder.iterdir():
+        os.link(file, into / file.name)
