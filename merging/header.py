@@ -1,7 +1,7 @@
 """The header of a safetensors file, refused where it is not exact."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -115,3 +115,18 @@ def check_layout(tensors: Mapping[str, TensorInfo], data: int, size: int, where:
             f"{where} is {size:,} bytes long, but its header describes {at:,}. It was cut short or has been added to. "
             "Download it again."
         )
+
+
+def format_header(tensors: Sequence[tuple[str, str, tuple[int, ...], int]]) -> bytes:
+    """The head of a safetensors file whose tensors (name, dtype, shape, bytes) lie one after the other.
+
+    Padded with spaces so that the data begins at a multiple of 8.
+    """
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, dtype, shape, nbytes in tensors:
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + nbytes]}
+        at += nbytes
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -1,11 +1,21 @@
 """Decide what a merge will write and what it will cost. Pure: looks at headers and a recipe, touches no file."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from merging.agreement import agree_on_tensors, output_dtype
+from merging.budget import Budget, make_budget
 from merging.checkpoint import Checkpoint
-from merging.header import TensorInfo
-from merging.recipe import ModelRef, Recipe
+from merging.donor import copied_files
+from merging.errors import MergeError
+from merging.header import DTYPE_BITS, FLOATS, TensorInfo, format_header
+from merging.methods import METHODS, Method
+from merging.recipe import ModelRef, Recipe, all_models, settings_for
+
+REPORT_BYTES_PER_TENSOR = 1000  # of merge_report.json, roughly
+REPORT_BYTES = 100_000  # the rest of it, card and recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +28,20 @@ class Step:
     start: int  # absolute byte offsets in the shard file
     end: int
     inputs: tuple[TensorInfo, ...]  # one for each of Plan.models, in that order
+
+    @property
+    def is_merged(self) -> bool:
+        """False for tensors of integers or bools, which must be equal everywhere and are copied."""
+        return self.dtype in FLOATS
+
+    @property
+    def numel(self) -> int:
+        return self.inputs[0].numel
+
+    @property
+    def read_bytes(self) -> int:
+        """Of all inputs, read once."""
+        return sum(i.nbytes for i in self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +62,119 @@ class Plan:
     shards: tuple[Shard, ...]
     read_bytes: int  # what the run reads, measures included
     write_bytes: int
-    peak_memory_bytes: int  # what the run may hold at once, given its budget
+    peak_memory_bytes: int  # what the process may hold at once, given its budget
     disk_bytes: int  # free space that the output needs
 
 
 def make_plan(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], *, shard_bytes: int, memory_bytes: int, threads: int
 ) -> Plan:
-    """Raise MergeError where names or shapes differ, naming the models, the tensor and both values."""
-    raise NotImplementedError
+    """Raise MergeError where names or shapes differ, naming the models, the tensor and both values.
+
+    Also where a tensor is of a type that cannot be merged, and where `memory_bytes` is too little.
+    """
+    models = all_models(recipe)
+    opened = [checkpoints[model] for model in models]
+    method = METHODS[recipe.method]
+    steps = [
+        Step(name, output_dtype(recipe, name, inputs, opened), inputs[0].shape, 0, 0, inputs)
+        for name, inputs in agree_on_tensors(opened).items()
+    ]
+    shards = lay_out(steps, shard_bytes)
+    budget = make_budget(
+        method, [s.inputs for s in steps], memory_bytes, threads, remote=any(c.source.repo_id for c in opened)
+    )
+    write_bytes = sum(s.nbytes for s in shards)
+    others = sum(size for _, size in copied_files(opened[0])) + REPORT_BYTES + REPORT_BYTES_PER_TENSOR * len(steps)
+    return Plan(
+        models=models,
+        shards=shards,
+        read_bytes=sum(s.read_bytes * reads(recipe, method, s, budget) for s in steps),
+        write_bytes=write_bytes,
+        peak_memory_bytes=budget.peak_bytes,
+        disk_bytes=write_bytes + others,
+    )
+
+
+def reads(recipe: Recipe, method: Method, step: Step, budget: Budget) -> int:
+    """How often the inputs of a tensor are read: once where they can be held between the passes of a measure."""
+    if not step.is_merged or budget.holds(step.numel):
+        return 1
+    return 1 + method.passes(settings_for(recipe, step.name))
+
+
+def lay_out(steps: Sequence[Step], shard_bytes: int) -> tuple[Shard, ...]:
+    """Give every tensor its place: files filled in order, the header of each complete."""
+    packed = pack(steps, shard_bytes)
+    return tuple(make_shard(shard_name(i, len(packed)), shard) for i, shard in enumerate(packed, 1))
+
+
+def pack(steps: Sequence[Step], limit: int) -> list[list[Step]]:
+    """Fill shards in order; a tensor larger than the limit gets one of its own."""
+    if limit < 1:
+        raise MergeError(f"The shard size is {limit} bytes; it must be at least 1.")
+    shards: list[list[Step]] = [[]]
+    filled = 0
+    for step in steps:
+        size = nbytes(step)
+        if shards[-1] and filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(step)
+        filled += size
+    return shards
+
+
+def nbytes(step: Step) -> int:
+    return step.numel * DTYPE_BITS[step.dtype] // 8
+
+
+def shard_name(number: int, count: int) -> str:
+    return "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+
+
+def make_shard(file: str, steps: Sequence[Step]) -> Shard:
+    """The widest types first, so that every tensor is aligned to its element; readers map files and need that."""
+    ordered = sorted(steps, key=lambda s: -DTYPE_BITS[s.dtype])
+    header = format_header([(s.name, s.dtype, s.shape, nbytes(s)) for s in ordered])
+    at, placed = len(header), []
+    for step in ordered:
+        placed.append(Step(step.name, step.dtype, step.shape, at, at + nbytes(step), step.inputs))
+        at += nbytes(step)
+    return Shard(file, header, tuple(placed), at)
+
+
+def index_of(plan: Plan) -> dict[str, Any] | None:
+    """The content of model.safetensors.index.json; None where one file holds everything."""
+    if len(plan.shards) == 1:
+        return None
+    total = sum(step.end - step.start for shard in plan.shards for step in shard.steps)
+    files = {step.name: shard.file for shard in plan.shards for step in shard.steps}
+    return {"metadata": {"total_size": total}, "weight_map": files}
 
 
 def to_json(plan: Plan) -> str:
-    raise NotImplementedError
+    tree = asdict(plan)
+    for shard in tree["shards"]:
+        shard["header"] = shard["header"].decode("latin-1")
+    return json.dumps(tree)
 
 
 def from_json(text: str) -> Plan:
-    raise NotImplementedError
+    tree = json.loads(text)
+    models = tuple(ModelRef(**m) for m in tree.pop("models"))
+    return Plan(models=models, shards=tuple(shard_from(s) for s in tree.pop("shards")), **tree)
+
+
+def shard_from(tree: dict[str, Any]) -> Shard:
+    steps = tuple(step_from(s) for s in tree["steps"])
+    return Shard(tree["file"], tree["header"].encode("latin-1"), steps, tree["nbytes"])
+
+
+def step_from(tree: dict[str, Any]) -> Step:
+    inputs = tuple(TensorInfo(**i | {"shape": tuple(i["shape"])}) for i in tree.pop("inputs"))
+    return Step(**tree | {"shape": tuple(tree["shape"])}, inputs=inputs)
 
 
 def estimate_seconds(plan: Plan, *, bytes_per_second: float) -> float:
     return (plan.read_bytes + plan.write_bytes) / bytes_per_second
-
-
-__all__: Sequence[str] = ["Plan", "Shard", "Step", "estimate_seconds", "from_json", "make_plan", "to_json"]

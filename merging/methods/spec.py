@@ -1,9 +1,17 @@
 """What a merge method is, and how one is declared."""
 
+import inspect
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from merging.recipe import Setting
+from torch import Tensor
+
+from merging.methods.chance import Chance
+
+Setting = bool | int | float  # a parameter's value as a recipe gives it
+Settings = Mapping[str, Any]  # keyword arguments of a kernel: a tuple (one value per model) or one value
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +22,16 @@ class Range:
     high: float
     step: float = 0.01
     above: bool = False  # True: `low` itself is excluded
+    start: float | None = None  # what a new control shows where the parameter has no default
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
 
 
-Weight = Annotated[float, Range(-2, 2)]
-Weights = Annotated[tuple[float, ...], Range(-2, 2)]  # a tuple: one value per model
-Fraction = Annotated[float, Range(0, 1)]
-Fractions = Annotated[tuple[float, ...], Range(0, 1)]
+Weight = Annotated[float, Range(-2, 2, start=1.0)]
+Weights = Annotated[tuple[float, ...], Range(-2, 2, start=1.0)]  # a tuple: one value per model
+Fraction = Annotated[float, Range(0, 1, start=0.5)]
+Fractions = Annotated[tuple[float, ...], Range(0, 1, start=0.5)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,40 @@ class Param:
     help: str  # one sentence
 
 
+@dataclass(frozen=True)
+class Block:
+    """The same stretch of one tensor from every model, as float32: what kernels and measures look at.
+
+    `models` is [n, elements], without the base where the method has one; `base` is [elements]. Neither may be changed.
+    """
+
+    base: Tensor | None
+    models: Tensor
+    chance: Chance
+
+    @cached_property
+    def deltas(self) -> Tensor:
+        """What each model changed: [n, elements]."""
+        assert self.base is not None, "only a method with a base has deltas"
+        return self.models - self.base
+
+
+Pass = Callable[[Block], Tensor]  # summed over all blocks of a tensor: int64 exactly, float64 with one rounding
+Measure = Callable[[int, Settings], Generator[Pass, Tensor, Any]]
+
+
+def no_passes(settings: Settings) -> int:
+    return 0
+
+
+def no_fault(settings: Settings) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
+    """A kernel with all that is known of it. See `method` for what a kernel may ask for."""
+
     name: str  # mergekit's
     title: str
     summary: str  # first sentence of the docstring
@@ -45,6 +89,75 @@ class Method:
     max_models: int | None
     params: tuple[Param, ...]
     random: bool  # whether the seed matters
+    fn: Callable[..., Tensor]
+    inputs: tuple[str, ...]  # fields of Block that the kernel takes, in order
+    measure: Measure | None  # what it must know of the whole tensor first
+    passes: Callable[[Settings], int]  # how often the measure goes over the tensor
+    fault: Callable[[Settings], str | None]  # what is wrong with a combination of settings, as a sentence
+    without_effect: tuple[str, ...]  # parameters mergekit takes here that change nothing; accepted so that recipes port
+
+    def param(self, name: str) -> Param | None:
+        return next((p for p in self.params if p.name == name), None)
 
 
 METHODS: dict[str, Method] = {}
+
+
+def method(
+    title: str,
+    *,
+    paper: str = "",
+    models: tuple[int, int | None] = (1, None),
+    measure: Measure | None = None,
+    passes: Callable[[Settings], int] = no_passes,
+    fault: Callable[[Settings], str | None] = no_fault,
+    without_effect: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register a kernel. Its signature is the whole declaration.
+
+    Positional arguments named `base`, `models`, `deltas` or `chance` are the fields of Block; one more, after them,
+    takes what `measure` found. Keyword-only arguments are the settings, with type, range, help and default; one
+    without a default must be given in the recipe. `models` is how many the method takes besides the base.
+    A kernel returns float32 [elements], is pure, and treats every element alike, so that blocks may be cut anywhere.
+    """
+
+    def register(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        positional = [p.name for p in inspect.signature(fn).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        inputs = tuple(name for name in positional if name in ("base", "models", "deltas", "chance"))
+        if fn.__name__ in METHODS or len(positional) - len(inputs) != (measure is not None):
+            raise TypeError(f"the merge method {fn.__name__} is declared twice, or takes no measure or too many")
+        METHODS[fn.__name__] = Method(
+            name=fn.__name__, title=title, summary=(inspect.getdoc(fn) or "").split(".")[0] + ".", paper=paper,
+            needs_base="base" in inputs, min_models=models[0], max_models=models[1], params=tuple(read_params(fn)),
+            random="chance" in inputs, fn=fn, inputs=inputs, measure=measure, passes=passes, fault=fault,
+            without_effect=without_effect,
+        )  # fmt: skip
+        return fn
+
+    return register
+
+
+def read_params(fn: Callable[..., Tensor]) -> list[Param]:
+    hints = get_type_hints(fn, include_extras=True)
+    keywords = (p for p in inspect.signature(fn).parameters.values() if p.kind is p.KEYWORD_ONLY)
+    return [read_param(p, hints[p.name]) for p in keywords]
+
+
+def read_param(p: inspect.Parameter, hint: Any) -> Param:
+    kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    per_model = get_origin(kind) is tuple
+    default = None if p.default is p.empty else p.default[0] if per_model else p.default
+    return Param(
+        name=p.name.rstrip("_"),  # lambda_ is mergekit's lambda
+        type=get_args(kind)[0] if per_model else kind,
+        default=default,
+        per_model=per_model,
+        range=next((n for n in notes if isinstance(n, Range)), None),
+        help=next((n for n in notes if isinstance(n, str)), ""),
+    )
+
+
+def compute(method: Method, block: Block, measured: Any, settings: Settings) -> Tensor:
+    """Run a kernel on one block."""
+    tensors = [getattr(block, name) for name in method.inputs]
+    return method.fn(*tensors, *([measured] if method.measure else []), **settings)

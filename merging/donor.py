@@ -1,0 +1,46 @@
+"""The files of a merged model that come whole from one of its parents: config, generation config and tokenizer."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from merging.checkpoint import Checkpoint
+
+COPIED = (
+    "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
+    "preprocessor_config.json",
+)  # fmt: skip
+CHAT_TEMPLATE = re.compile(r"additional_chat_templates/[\w.-]+\.jinja")
+TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+
+
+def copied_files(donor: Checkpoint) -> list[tuple[str, int]]:
+    """The files that are taken over as they are, with their sizes. Never code."""
+    sizes = donor.source.sizes()
+    return [(f, size) for f, size in sorted(sizes.items()) if f in COPIED or CHAT_TEMPLATE.fullmatch(f)]
+
+
+def donated_files(donor: Checkpoint, dtype: str | None) -> Iterator[tuple[str, bytes]]:
+    """Every file that the merge takes from its donor: name and content. `dtype` is the type of the merged weights."""
+    if donor.config:
+        config = with_dtype(donor.config, TORCH_NAMES[dtype]) if dtype else donor.config
+        yield "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    for file, size in copied_files(donor):
+        yield file, donor.source.read(file, 0, size)
+
+
+def with_dtype(config: Any, dtype: str, nested: bool = False) -> dict[str, Any]:
+    """The config with its type of weights replaced, under the names of transformers 4 and 5, in its parts as well."""
+    changed = {k: with_dtype(v, dtype, nested=True) if k.endswith("_config") and isinstance(v, dict) else v
+               for k, v in config.items()}  # fmt: skip
+    named = [k for k in ("dtype", "torch_dtype") if k in config]
+    return changed | dict.fromkeys(named or ([] if nested else ["dtype"]), dtype)
+
+
+def write_file(folder: Path, file: str, content: bytes) -> None:
+    path = folder / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)

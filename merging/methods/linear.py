@@ -1,0 +1,47 @@
+"""Averages of whole models, and the model as it is."""
+
+from typing import Annotated
+
+from torch import Tensor
+
+from merging.methods.parts import weighted_sum
+from merging.methods.spec import Settings, Weights, method
+
+LEAST_SUM = 1e-8  # mergekit's: weights that sum to less are not divided by
+
+Normalize = Annotated[bool, "Divide by the sum of the weights, so that only their ratio matters."]
+
+
+def weights_sum_to_zero(settings: Settings) -> str | None:
+    weights = settings["weight"]
+    if not settings["normalize"] or abs(sum(weights)) >= LEAST_SUM:
+        return None
+    return (
+        f"The weights {', '.join(f'{w:g}' for w in weights)} sum to zero, and normalize divides by their sum. "
+        "Change a weight, or set normalize: false."
+    )
+
+
+@method("Linear", paper="https://arxiv.org/abs/2203.05482", fault=weights_sum_to_zero)
+def linear(
+    models: Tensor,
+    *,
+    weight: Annotated[Weights, "How much of this model goes into the average."],
+    normalize: Normalize = True,
+) -> Tensor:
+    """The weighted average of the models (a model soup when the weights are equal).
+
+    sum(w_i * x_i) / sum(w_i), or without the division. One model with normalize comes back as it was.
+    """
+    total = weighted_sum(models, weight)
+    return total.div_(sum(weight)) if normalize else total
+
+
+@method("Passthrough", models=(1, 1))
+def passthrough(
+    models: Tensor,
+    *,
+    scale: Annotated[Weights, "What every number of the model is multiplied by."] = (1.0,),
+) -> Tensor:
+    """One model as it is, in another dtype or scaled."""
+    return models[0] * scale[0]

@@ -1,0 +1,66 @@
+"""What methods must know of a whole tensor before they can compute a block of it."""
+
+import math
+from collections.abc import Generator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from merging.methods.spec import Block, Pass, Settings
+
+HIGH_BINS, LOW_BINS = 2**15, 2**16  # of the bits of a positive float32, split in two
+NOTHING = math.inf  # a cut that nothing reaches
+
+
+def magnitude_cuts(numel: int, settings: Settings) -> Generator[Pass, Tensor, tuple[float, ...]]:
+    """For each model the magnitude of its k-th largest change, k = int(density * numel). Exact; nothing is sorted.
+
+    The bits of a positive float32 grow with its value: counting the high half of the bits finds the bin in which the
+    k-th largest lies, counting the low half inside that bin finds the value. k = 0 gives infinity: nothing is kept.
+    """
+    keep = [int(density * numel) for density in settings["density"]]
+    if all(k in (0, numel) for k in keep):
+        return tuple(0.0 if k else NOTHING for k in keep)
+    high = yield count_high_halves
+    bins = [find_bin(counts, k) for counts, k in zip(high, keep, strict=True)]
+    low = yield partial(count_low_halves, bins=[b for b, _ in bins])
+    found = zip(keep, bins, low, strict=True)
+    return tuple(
+        0.0 if k == numel else cut(b, find_bin(counts, rest)[0]) if k else NOTHING for k, (b, rest), counts in found
+    )
+
+
+def count_high_halves(block: Block) -> Tensor:
+    """How many changes of each model have which upper 15 bits: int64 [n, 32768]."""
+    halves = block.deltas.abs().view(torch.int32).bitwise_right_shift_(16)
+    return torch.stack([torch.bincount(row, minlength=HIGH_BINS) for row in halves])
+
+
+def count_low_halves(block: Block, bins: Sequence[int]) -> Tensor:
+    """How many changes of each model, of those in its bin, have which lower 16 bits: int64 [n, 65536]."""
+    bits = block.deltas.abs().view(torch.int32)
+    inside = (row[row.bitwise_right_shift(16) == b] & 0xFFFF for row, b in zip(bits, bins, strict=True))
+    return torch.stack([torch.bincount(row, minlength=LOW_BINS) for row in inside])
+
+
+def find_bin(counts: Tensor, k: int) -> tuple[int, int]:
+    """The bin of the k-th largest (k from 1), and which of the largest in that bin it is."""
+    from_above = counts.flip(0).cumsum(0)
+    at = int(torch.searchsorted(from_above, max(k, 1)))
+    above = int(from_above[at - 1]) if at else 0
+    return len(counts) - 1 - at, max(k, 1) - above
+
+
+def cut(high: int, low: int) -> float:
+    return torch.tensor(high << 16 | low, dtype=torch.int32).view(torch.float32).item()
+
+
+def absolute_sums(tensors: Tensor) -> Tensor:
+    """The sum of magnitudes of each row: float64 [n]."""
+    return torch.stack([row.abs().sum(dtype=torch.float64) for row in tensors])
+
+
+def l1_factors(before: Sequence[float], after: Sequence[float]) -> tuple[float, ...]:
+    """What brings each trimmed change back to its sum of magnitudes; 1 where a sum is below 1e-7, as in mergekit."""
+    return tuple(b / a if b >= 1e-7 and a >= 1e-7 else 1.0 for b, a in zip(before, after, strict=True))

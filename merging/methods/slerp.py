@@ -1,0 +1,55 @@
+"""Interpolation along the arc between two models."""
+
+import math
+from collections.abc import Generator
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from merging.methods.spec import Block, Fraction, Pass, Settings, method
+
+NEARLY_PARALLEL = 0.9995  # mergekit's: |cosine| above this is interpolated along the line
+LEAST_NORM = 1e-8  # mergekit's: a shorter vector is not normalised
+
+Shares = tuple[float, float]  # how much of the base and of the model
+
+
+def squares_and_product(block: Block) -> Tensor:
+    """Sums over the block, float64 [3]: base squared, model squared, base times model."""
+    assert block.base is not None
+    base, model = block.base.double(), block.models[0].double()
+    return torch.stack([(base * base).sum(), (model * model).sum(), (base * model).sum()])
+
+
+def arc_shares(numel: int, settings: Settings) -> Generator[Pass, Tensor, Shares]:
+    """The shares of both ends, from the angle between the two whole tensors as vectors."""
+    base, model, product = (yield squares_and_product).tolist()
+    for square in (base, model):
+        product /= math.sqrt(square) if math.sqrt(square) > LEAST_NORM else 1
+    return shares(product, settings["t"])
+
+
+def shares(cosine: float, t: float) -> Shares:
+    if abs(cosine) > NEARLY_PARALLEL:
+        return 1 - t, t
+    angle = math.acos(cosine)
+    return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+@method("SLERP", models=(1, 1), measure=arc_shares, passes=lambda settings: 1)
+def slerp(
+    base: Tensor,
+    models: Tensor,
+    measured: Shares,
+    *,
+    t: Annotated[Fraction, "Where between the base (0) and the other model (1) the result lies."],
+) -> Tensor:
+    """Interpolate between the base and one model along the arc that joins them.
+
+    Each tensor is one vector; the angle is between directions, the shares are applied to the tensors as they are.
+    As in mergekit: on a line where |cosine| > 0.9995 (so also for opposite tensors, which at t = 0.5 cancel), and a
+    tensor of norm below 1e-8 counts as at a right angle. The angle is computed in float64.
+    """
+    of_base, of_model = measured
+    return (base * of_base).add_(models[0] * of_model)

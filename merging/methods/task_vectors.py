@@ -1,0 +1,181 @@
+"""Methods that add what each model learnt to a common base: task arithmetic, TIES and DARE."""
+
+from collections.abc import Generator, Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from merging.methods.chance import Chance
+from merging.methods.linear import Normalize, weights_sum_to_zero
+from merging.methods.measures import absolute_sums, l1_factors, magnitude_cuts
+from merging.methods.parts import keep_by_chance, keep_from, sum_of_agreeing, weighted_sum, zero_to_one
+from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Weights, method
+
+Lambda = Annotated[float, Range(-3, 3), "What the merged change is multiplied by before it is added to the base."]
+Weighted = Annotated[Weights, "How much of this model's change is added: its lambda."]
+Largest = Annotated[Fractions, "The share of this model's changes that is kept, the largest first."]
+Chosen = Annotated[Fractions, "The share of this model's changes that is kept, chosen at random."]
+Rescale = Annotated[bool, "Scale what was kept to the sum of magnitudes from before."]
+
+Factors = tuple[float, ...]  # one for each model
+
+
+def add_sum(
+    base: Tensor, deltas: Tensor, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
+) -> Tensor:
+    """base + lambda * sum(w_i * f_i * delta_i), divided by sum(w_i) if asked."""
+    change = weighted_sum(deltas, [w * f for w, f in zip(weight, factors, strict=True)])
+    if normalize:
+        change.div_(sum(weight))
+    return change.mul_(lambda_).add_(base)
+
+
+def add_agreed(
+    base: Tensor, deltas: Tensor, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
+) -> Tensor:
+    """The same, of only those entries whose sign wins the vote; divided, if asked, by the weights of these."""
+    weighted = torch.stack([d * (w * f) for d, w, f in zip(deltas, weight, factors, strict=True)])
+    change, voters = sum_of_agreeing(weighted, weight)
+    if normalize:
+        change.div_(zero_to_one(voters))
+    return change.mul_(lambda_).add_(base)
+
+
+def trim(deltas: Tensor, cuts: Sequence[float]) -> Tensor:
+    return torch.stack([keep_from(delta, cut) for delta, cut in zip(deltas, cuts, strict=True)])
+
+
+def measure_trim(numel: int, settings: Settings) -> Generator[Pass, Tensor, tuple[Factors, Factors]]:
+    """The cut of each model, and what its kept changes are multiplied by."""
+    cuts = yield from magnitude_cuts(numel, settings)
+    if not settings["rescale"]:
+        return cuts, (1.0,) * len(cuts)
+
+    def sums(block: Block) -> Tensor:
+        return torch.stack([absolute_sums(block.deltas), absolute_sums(trim(block.deltas, cuts))])
+
+    before, after = (yield sums).tolist()
+    return cuts, l1_factors(before, after)
+
+
+def measure_drop(numel: int, settings: Settings) -> Generator[Pass, Tensor, Factors]:
+    """What the kept changes of each model are multiplied by."""
+    if not drops(settings):
+        return (1.0,) * len(settings["density"])
+
+    def sums(block: Block) -> Tensor:
+        kept = keep_by_chance(block.deltas, settings["density"], block.chance)
+        return torch.stack([absolute_sums(block.deltas), absolute_sums(kept)])
+
+    before, after = (yield sums).tolist()
+    return l1_factors(before, after)
+
+
+def drops(settings: Settings) -> bool:
+    """Whether DARE has to measure what it dropped."""
+    return bool(settings["rescale"]) and min(settings["density"]) < 1
+
+
+def trim_passes(settings: Settings) -> int:
+    return (2 if min(settings["density"]) < 1 else 0) + (1 if settings["rescale"] else 0)
+
+
+@method(
+    "Task arithmetic",
+    paper="https://arxiv.org/abs/2212.04089",
+    fault=weights_sum_to_zero,
+    without_effect=("density", "int8_mask", "rescale"),
+)
+def task_arithmetic(
+    base: Tensor, deltas: Tensor, *, weight: Weighted, normalize: Normalize = False, lambda_: Lambda = 1.0
+) -> Tensor:
+    """Add the weighted differences from the base; a negative weight takes a skill away."""
+    return add_sum(base, deltas, weight, (1.0,) * len(weight), normalize=normalize, lambda_=lambda_)
+
+
+@method(
+    "TIES",
+    paper="https://arxiv.org/abs/2306.01708",
+    measure=measure_trim,
+    passes=trim_passes,
+    without_effect=("int8_mask",),
+)
+def ties(
+    base: Tensor,
+    deltas: Tensor,
+    measured: tuple[Factors, Factors],
+    *,
+    weight: Weighted,
+    density: Largest = (1.0,),
+    normalize: Normalize = True,
+    rescale: Rescale = False,
+    lambda_: Lambda = 1.0,
+) -> Tensor:
+    """Trim small changes, let the models vote on each sign, average those that agree.
+
+    As in mergekit, and unlike the paper: the trim is per tensor, the vote is on weighted changes, a tied vote elects
+    +, and the sum is divided by the weights of the models that agree (by 1 where these sum to zero). So with
+    `normalize` a single negative weight adds its change instead of taking it away; set normalize: false to negate.
+
+    Unlike mergekit: all changes as large as the k-th largest are kept, k = int(density * size), where mergekit takes
+    whichever its sort puts first; and k = 0 keeps none, where mergekit stops with an assertion.
+    """
+    cuts, factors = measured
+    return add_agreed(base, trim(deltas, cuts), weight, factors, normalize=normalize, lambda_=lambda_)
+
+
+@method(
+    "DARE",
+    paper="https://arxiv.org/abs/2311.03099",
+    measure=measure_drop,
+    passes=drops,
+    fault=weights_sum_to_zero,
+    without_effect=("int8_mask",),
+)
+def dare_linear(  # noqa: PLR0913 - its settings
+    base: Tensor,
+    deltas: Tensor,
+    chance: Chance,
+    measured: Factors,
+    *,
+    weight: Weighted,
+    density: Chosen = (1.0,),
+    normalize: Normalize = False,
+    rescale: Rescale = True,
+    lambda_: Lambda = 1.0,
+) -> Tensor:
+    """Drop changes at random, scale up the rest, add the weighted differences.
+
+    As in mergekit, and unlike the paper, the rest is scaled so that the sum of magnitudes of the tensor's change is
+    what it was, and not by 1 / density; not at all where either sum is below 1e-7 (density 0 leaves the base).
+    """
+    kept = keep_by_chance(deltas, density, chance)
+    return add_sum(base, kept, weight, measured, normalize=normalize, lambda_=lambda_)
+
+
+@method(
+    "DARE + TIES",
+    paper="https://arxiv.org/abs/2311.03099",
+    measure=measure_drop,
+    passes=drops,
+    without_effect=("int8_mask",),
+)
+def dare_ties(  # noqa: PLR0913 - its settings
+    base: Tensor,
+    deltas: Tensor,
+    chance: Chance,
+    measured: Factors,
+    *,
+    weight: Weighted,
+    density: Chosen = (1.0,),
+    normalize: Normalize = False,
+    rescale: Rescale = True,
+    lambda_: Lambda = 1.0,
+) -> Tensor:
+    """Drop changes at random, scale up the rest, and add those that agree with the elected sign.
+
+    Dropping and scaling are dare_linear's, the vote is that of ties; nothing is trimmed by magnitude.
+    """
+    kept = keep_by_chance(deltas, density, chance)
+    return add_agreed(base, kept, weight, measured, normalize=normalize, lambda_=lambda_)
