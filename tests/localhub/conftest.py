@@ -3,12 +3,13 @@
 import itertools
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 
 import tests.conftest as top
 from space.localhub import LocalHub
-from tests.hub_fixture import ADA_TOKEN, BOB_TOKEN
+from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
 
 if not hasattr(top, "local_hub"):  # two would want the same port
     from tests.hub_fixture import local_hub  # noqa: F401
@@ -41,6 +42,11 @@ def ada(hub: LocalHub) -> HfApi:
 
 
 @pytest.fixture
+def reading_ada(hub: LocalHub) -> HfApi:
+    return HfApi(endpoint=hub.url, token=ADA_READ_TOKEN)
+
+
+@pytest.fixture
 def bob(hub: LocalHub) -> HfApi:
     return HfApi(endpoint=hub.url, token=BOB_TOKEN)
 
@@ -48,3 +54,17 @@ def bob(hub: LocalHub) -> HfApi:
 @pytest.fixture
 def anyone(hub: LocalHub) -> HfApi:
     return HfApi(endpoint=hub.url, token=False)
+
+
+@pytest.fixture(scope="session")
+def http(local_hub: LocalHub) -> Iterator[httpx2.Client]:
+    """A plain client with Ada's token, for what the real one would never send."""
+    with httpx2.Client(base_url=local_hub.url, headers={"authorization": f"Bearer {ADA_TOKEN}"}) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def visitor(local_hub: LocalHub) -> Iterator[httpx2.Client]:
+    """A plain client of nobody."""
+    with httpx2.Client(base_url=local_hub.url) as client:
+        yield client
