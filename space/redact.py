@@ -12,20 +12,17 @@ def redact(text: str) -> str:
     return TOKEN.sub("[token]", text)
 
 
-class Redact(logging.Filter):
-    """Rewrites a record before it is formatted, its traceback as well."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = redact(record.exc_text)
-        return True
+def redact_record(record: logging.LogRecord) -> logging.LogRecord:
+    """Clean a record's message and traceback before anybody formats it."""
+    message = record.getMessage()
+    if (clean := redact(message)) != message:
+        record.msg, record.args = clean, ()
+    if record.exc_info and record.exc_info[0]:
+        record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+    return record
 
 
 def redact_logs() -> None:
-    """Put the filter on every handler of the root logger: those see all records, whoever wrote them."""
-    for handler in logging.getLogger().handlers:
-        if not any(isinstance(f, Redact) for f in handler.filters):
-            handler.addFilter(Redact())
+    """From now on, whatever is logged by whomever, no handler sees a token. Called once, when the app starts."""
+    make = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(lambda *args, **kwargs: redact_record(make(*args, **kwargs)))

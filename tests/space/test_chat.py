@@ -1,0 +1,194 @@
+import logging
+import threading
+import time
+
+import pytest
+
+from merging.errors import MergeError
+from space.chat import ChatOptions, Chats, Pane
+from space.models import Models, load_model
+from space.prompt import NO_TEMPLATE
+from tests.space.tiny import make_model
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    at = tmp_path_factory.mktemp("models")
+    return [
+        make_model(at / "one", seed=1),
+        make_model(at / "two", seed=2),
+        make_model(at / "plain", seed=1, template=None),
+    ]
+
+
+@pytest.fixture(scope="module")
+def chats():
+    models = Models(10**9, 600)
+    yield Chats(models)
+    models.close()
+
+
+def pane(folder):
+    return Pane(folder.name, lambda tell: folder)
+
+
+def ask(chats, folders, **options):
+    return list(chats.ask([pane(f) for f in folders], HELLO, ChatOptions(**{"max_new_tokens": 24, **options})))
+
+
+def quiet(chats):
+    """Wait until no answer is being written any more."""
+    end = time.monotonic() + 10
+    while chats.turns.line and time.monotonic() < end:
+        time.sleep(0.01)
+    return not chats.turns.line
+
+
+def test_an_answer_comes_in_pieces_and_ends(chats, folders):
+    seen = ask(chats, folders[:1], max_new_tokens=200)
+    texts = [replies[0].text for replies in seen]
+    last = seen[-1][0]
+    assert last.done
+    assert (last.label, last.error, last.note) == ("one", "", "")
+    assert last.tokens > 0
+    assert last.tokens_per_second > 0
+    assert all(last.text.startswith(text) for text in texts)
+    assert not any(replies[0].done for replies in seen[:-1]) or seen[-2][0].done
+
+
+def test_two_panes_answer_the_same_question_each_in_its_way(chats, folders):
+    one, two = ask(chats, folders[:2])[-1]
+    assert (one.label, two.label) == ("one", "two")
+    assert one.text != two.text
+    assert one.text == ask(chats, folders[:1])[-1][0].text
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_same_seed_gives_the_same_text_also_side_by_side(chats, folders, temperature):
+    both = [ask(chats, [folders[0], folders[0]], temperature=temperature, seed=7)[-1] for _ in range(2)]
+    assert len({reply.text for replies in both for reply in replies}) == 1
+
+
+def test_another_seed_gives_another_text(chats, folders):
+    assert len({ask(chats, folders[:1], temperature=1.0, seed=seed)[-1][0].text for seed in range(3)}) > 1
+
+
+def test_draws_are_fair():
+    import torch
+
+    from space.generate import Sample
+
+    draw = Sample(ChatOptions(temperature=2.0, top_p=1.0))
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1]])) * 2.0
+    counts = torch.zeros(3)
+    for _ in range(4000):
+        counts[draw(torch.zeros(1, 0), logits).argmax()] += 1
+    assert torch.allclose(counts / 4000, torch.tensor([0.7, 0.2, 0.1]), atol=0.03)
+
+
+def test_a_model_without_template_completes_and_says_so(chats, folders):
+    assert ask(chats, folders[2:])[-1][0].note == NO_TEMPLATE
+
+
+def test_leaving_stops_the_answer(chats, folders):
+    before = threading.active_count()
+    replies = chats.ask([pane(folders[0])], HELLO, ChatOptions(temperature=1.0, max_new_tokens=240))
+    while not next(replies)[0].tokens:
+        pass
+    began = time.monotonic()
+    replies.close()
+    assert time.monotonic() - began < 0.2, "closing must not wait"
+    assert quiet(chats)
+    end = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_an_error_while_generating_ends_the_stream(chats, folders, caplog):
+    class Broken:
+        def __call__(self, folder, budget):
+            model, tokenizer = load_model(folder, budget)
+            model.forward = lambda *args, **kwargs: 1 / 0
+            return model, tokenizer
+
+    broken = Chats(Models(10**9, 600, load=Broken()))
+    with caplog.at_level(logging.ERROR):
+        reply = ask(broken, folders[:1])[-1][0]
+    assert reply.done
+    assert reply.error == "Something went wrong on our side while this model answered."
+    assert "ZeroDivisionError" in caplog.text
+    broken.models.close()
+
+
+def test_one_pane_that_fails_does_not_take_the_other_along(chats, folders):
+    def gone(tell):
+        raise MergeError("a/b is gated.")
+
+    panes = [Pane("gone", gone), pane(folders[0])]
+    bad, good = list(chats.ask(panes, HELLO, ChatOptions(max_new_tokens=8)))[-1]
+    assert (bad.error, bad.text, bad.done) == ("a/b is gated.", "", True)
+    assert good.text
+    assert not good.error
+
+
+def test_a_conversation_longer_than_the_model_takes_is_said(chats, tmp_path):
+    reply = ask(chats, [make_model(tmp_path / "short", context=6)])[-1][0]
+    assert "this model takes 6" in reply.error
+
+
+def test_an_answer_ends_where_the_model_does(chats, tmp_path):
+    reply = ask(chats, [make_model(tmp_path / "short", context=16)], max_new_tokens=500)[-1][0]
+    assert not reply.error
+    assert reply.tokens <= 16
+
+
+def test_models_that_do_not_fit_together_answer_in_turn(folders):
+    small = Chats(Models(200_000, 600))
+    one, two = ask(small, folders[:2])[-1]
+    assert one.text
+    assert two.text
+    assert len(small.models.kept) == 1
+    small.models.close()
+
+
+def test_a_question_waits_for_the_one_before_and_says_so(chats, folders):
+    first = chats.ask([pane(folders[0])], HELLO, ChatOptions(temperature=1.0, max_new_tokens=240))
+    while not next(first)[0].tokens:
+        pass
+    second = chats.ask([pane(folders[1])], HELLO, ChatOptions(max_new_tokens=4))
+    notes = [next(second)[0].note for _ in range(3)]
+    first.close()
+    assert any(note == "Waiting: 1 question is ahead" for note in notes)
+    last = list(second)[-1][0]
+    assert last.done
+    assert last.note == ""
+    assert last.text or last.tokens
+
+
+def test_four_people_at_once_all_get_their_own_answers(chats, folders):
+    alone = [ask(chats, [folders[n % 2]], temperature=1.0, seed=n)[-1][0].text for n in range(4)]
+    together: dict[int, str] = {}
+
+    def person(n):
+        together[n] = ask(chats, [folders[n % 2]], temperature=1.0, seed=n)[-1][0].text
+
+    threads = [threading.Thread(target=person, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[n] for n in range(4)] == alone
+
+
+def test_who_leaves_while_waiting_is_not_answered(chats, folders):
+    first = chats.ask([pane(folders[0])], HELLO, ChatOptions(temperature=1.0, max_new_tokens=240))
+    while not next(first)[0].tokens:
+        pass
+    second = chats.ask([pane(folders[1])], HELLO, ChatOptions())
+    next(second)
+    second.close()
+    first.close()
+    assert quiet(chats)
