@@ -1,7 +1,10 @@
 """What a test can break, and that the break is as asked."""
 
+import socket
 import threading
 import time
+from contextlib import nullcontext
+from typing import Any
 
 import httpx2
 import pytest
@@ -68,13 +71,25 @@ def test_a_dropped_request_does_no_work_and_a_lost_answer_does(
     hub: LocalHub, ada: HfApi, repo_id: str, reset: bool
 ) -> None:
     hub.store.create_repo(repo_id)
-    lost = httpx2.ReadError if reset else httpx2.RemoteProtocolError
     for fault, made in ((Fault(drop=True, reset=reset), False), (Fault(lose_answer=True, reset=reset), True)):
         hub.fault = lambda request, fault=fault: fault if "/tag/" in request.url.path else None
-        with pytest.raises(lost):
+        # Which of the two depends on whether the client was still sending when the connection went.
+        with pytest.raises((httpx2.ReadError, httpx2.RemoteProtocolError)):
             ada.create_tag(repo_id, tag="v1")
         assert hub.requests[-1] == ("POST", f"/api/models/{repo_id}/tag/main", 0)
         assert ("v1" in hub.store.repo(repo_id).tags) == made
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"lose_answer": True}, {"cut_after": 0}])
+def test_a_connection_ends_as_asked(hub: LocalHub, url: str, fault: dict[str, Any]) -> None:
+    port, path = url.removeprefix("http://127.0.0.1:").split("/", 1)
+    for reset in (False, True):
+        always(hub, Fault(**fault, reset=reset))
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as line:
+            line.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            with pytest.raises(ConnectionResetError) if reset else nullcontext():
+                while line.recv(65536):
+                    pass
 
 
 def test_silence_before_the_work_and_in_the_body(hub: LocalHub, visitor: httpx2.Client, url: str) -> None:

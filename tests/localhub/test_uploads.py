@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -81,6 +83,25 @@ def test_content_that_is_not_the_announced_one_is_not_kept(
     assert visitor.put(actions["upload"]["href"], content=b"weights").status_code == 200
     assert http.post(actions["verify"]["href"], json=item).status_code == 200
     assert lfs_links(http, repo_id, b"weights") == {}
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(
+    hub: LocalHub, http: httpx2.Client, repo_id: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.store.create_repo(repo_id)
+    port, path = lfs_links(http, repo_id, b"weights")["upload"]["href"].removeprefix("http://127.0.0.1:").split("/", 1)
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as line:
+        line.sendall(f"PUT /{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nwei".encode())
+        wait_until(lambda: bool(stray_files(hub, repo_id)))
+    wait_until(lambda: not stray_files(hub, repo_id))
+    assert lfs_links(http, repo_id, b"weights") and capfd.readouterr() == ("", "")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_content_belongs_to_one_repo(hub: LocalHub, http: httpx2.Client, repo_id: str) -> None:
