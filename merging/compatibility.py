@@ -1,29 +1,27 @@
 """Whether models belong together: findings from configs, tokenizers, cards, headers and a few sampled bytes."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 from merging.checkpoint import Checkpoint
+from merging.checks.config import check_configs
+from merging.checks.cost import check_cost, seconds
+from merging.checks.facts import Facts, gather
+from merging.checks.lambdas import check_lambdas
+from merging.checks.licence import check_licences
+from merging.checks.lineage import check_lineage
+from merging.checks.tensors import check_tensors
+from merging.checks.tokenizer import check_tokenizers
+from merging.checks.weights import check_weights
 from merging.engine import Options
-from merging.plan import Plan
-from merging.recipe import ModelRef, Recipe
+from merging.errors import MergeError
+from merging.findings import KINDS, Finding, Level, block, by_level
+from merging.plan import Plan, make_plan
+from merging.recipe import ModelRef, Recipe, all_models
 
-Level = Literal["block", "warn", "ok"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One fact about the models. `id` is what `--allow` takes; `computable` is False where no override can help."""
-
-    id: str  # e.g. different-base, different-tokenizer, missing-tensors, rope
-    level: Level
-    title: str  # one short sentence
-    models: tuple[str, ...]
-    values: tuple[str, ...]  # one for each model
-    why: str  # why it matters; empty for ok
-    remedy: str  # what to do; empty for ok
-    computable: bool = True
+__all__ = ["KINDS", "Check", "Finding", "Level", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +36,53 @@ class Check:
         return any(f.level == "block" for f in self.findings)
 
 
-def check(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], options: Options | None = None) -> Check:
-    """Everything that can be known before a merge. Reads headers, small files and a few sampled megabytes."""
-    raise NotImplementedError
+def check(
+    recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], options: Options | None = None, *, out: Path = Path()
+) -> Check:
+    """Everything that can be known before a merge. Reads headers, small files and a few sampled megabytes.
+
+    `out` is where the merge would be written; its disk must have room for it.
+    """
+    refs = all_models(recipe)
+    models = gather(refs, checkpoints)
+    found = list(look(recipe, models))
+    plan, refusal = try_plan(recipe, checkpoints, options or Options())
+    if refusal and all(f.computable for f in found):
+        found.append(refusal)
+    if plan:
+        found += check_cost(plan, models, out)
+    return Check(
+        findings=by_level(found),
+        plan=plan,
+        seconds=seconds(plan, models) if plan else 0.0,
+        revisions={str(ref): sha for ref in refs if (sha := checkpoints[ref].source.revision)},
+    )
+
+
+def look(recipe: Recipe, models: Sequence[Facts]) -> Iterator[Finding]:
+    """What the models themselves say, in the order in which one would ask."""
+    base = models[0] if recipe.base else None
+    yield from check_configs(models)
+    yield from check_weights(models, base)
+    yield from check_lineage(models, base)
+    yield from check_tokenizers(models)
+    yield from check_tensors(models, recipe)
+    yield from check_lambdas(recipe)
+    yield from check_licences(models)
+
+
+def try_plan(
+    recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], options: Options
+) -> tuple[Plan | None, Finding | None]:
+    """The plan, or the finding that says why there is none."""
+    threads = options.threads or os.cpu_count() or 1
+    try:
+        plan = make_plan(
+            recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=threads
+        )
+    except MergeError as error:
+        values = {str(ref): "part of the recipe" for ref in all_models(recipe)}
+        why = "What the recipe asks for cannot be computed with these models."
+        remedy = "Change what the message names, and check again."
+        return None, block("cannot-plan", str(error), values, why=why, remedy=remedy, computable=False)
+    return plan, None

@@ -10,7 +10,7 @@ from merging.errors import MergeError
 
 FIRST = 128 * 1024  # the least that is asked for: the headers of most small files fit
 WINDOW = 8 * 1024 * 1024  # the most that is asked for at once
-KEPT = 6 * WINDOW  # what one model may hold in memory
+KEPT = 8 * WINDOW  # what one model may hold in memory
 
 Fetch = Callable[[str, int, memoryview], None]  # fill from this byte of that file on; never short without an error
 

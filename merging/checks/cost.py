@@ -1,0 +1,95 @@
+"""What a merge will take: bytes, memory, disk and time; and whether this machine has it."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from merging.checks.facts import Facts
+from merging.findings import Finding, block, ok
+from merging.plan import Plan, estimate_seconds
+from merging.ranges import KEPT
+
+# Bytes read and written together, per second. Measured on 2 cores with the models in the page cache, and lowered to
+# what a middling SSD gives; a connection of 400 Mbit/s for the Hub.
+DISK_SPEED = 500e6
+HUB_SPEED = 50e6
+
+
+def check_cost(plan: Plan, models: Sequence[Facts], out: Path) -> Iterator[Finding]:
+    remote = [m for m in models if m.repo_id]
+    memory = plan.peak_memory_bytes + KEPT * len(remote)
+    free_disk, free_memory = shutil.disk_usage(existing(out)).free, available_memory()
+    if plan.disk_bytes > free_disk:
+        yield too_little(
+            "disk", "disk", plan.disk_bytes, free_disk, "Free some space, or choose another output folder."
+        )
+    if memory > free_memory:
+        yield too_little(
+            "memory", "memory", memory, free_memory, "Give the merge less memory, or close other programs."
+        )
+    yield ok(
+        "cost",
+        f"The merge reads {size(plan.read_bytes)} and writes {size(plan.write_bytes)} in {count(plan)}; it needs up to "
+        f"{size(memory)} of memory and {size(plan.disk_bytes)} of disk, and takes {duration(seconds(plan, models))}.",
+    )
+
+
+def too_little(id: str, what: str, needed: int, free: int, remedy: str) -> Finding:
+    return block(
+        id,
+        f"There is not enough {what}.",
+        {"this machine": f"{size(free)} free, {size(needed)} needed"},
+        why="The merge would stop on the way, or be stopped by the system.",
+        remedy=remedy,
+        computable=False,
+    )
+
+
+def seconds(plan: Plan, models: Sequence[Facts]) -> float:
+    """How long the merge will take here; a source on the Hub sets the pace."""
+    remote = sum(1 for m in models if m.repo_id) / len(models)
+    far = plan.read_bytes * remote
+    return far / HUB_SPEED + max(0.0, estimate_seconds(plan, bytes_per_second=DISK_SPEED) - far / DISK_SPEED)
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above that exists already: its disk is the one that will be written to."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir())
+
+
+def available_memory() -> int:
+    """What the system has left, or the container that we run in."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = cgroup("memory.max"), cgroup("memory.current")
+    return min(free, max(0, limit - used)) if limit is not None and used is not None else free
+
+
+def cgroup(file: str) -> int | None:
+    """A figure of the container's control group; None outside of one, or without a limit."""
+    try:
+        return int((Path("/sys/fs/cgroup") / file).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def count(plan: Plan) -> str:
+    return "1 file" if len(plan.shards) == 1 else f"{len(plan.shards):,} shards"
+
+
+def size(nbytes: float) -> str:
+    """Bytes for people: three digits, powers of 1000 as disks are sold."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while nbytes >= 1000 and len(units) > 1:
+        nbytes, units = nbytes / 1000, units[1:]
+    return f"{nbytes:.0f} {units[0]}" if nbytes >= 100 or units[0] == "bytes" else f"{nbytes:.3g} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 90:
+        return f"about {round(seconds, -1):.0f} seconds"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} minutes" if minutes < 90 else f"about {minutes / 60:.1f} hours"
