@@ -24,6 +24,8 @@ os.environ.pop("HF_TOKEN", None)
 
 import pytest  # noqa: E402
 
+from tests.hub_fixture import local_hub  # noqa: E402, F401
+
 connect = socket.socket.connect
 
 

@@ -1,0 +1,86 @@
+"""Turn what methods declare into Gradio controls, and their values back into settings."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from merging.methods import METHODS, Method, Param
+from merging.recipe import Setting
+from space.form import lambda_param
+
+
+def label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def shared_params() -> dict[str, Param]:
+    """Every setting that some method has, but for the one that each row's slider shows; by name, the first found."""
+    found: dict[str, Param] = {}
+    for method in METHODS.values():
+        for param in method.params:
+            if param is not lambda_param(method):
+                found.setdefault(param.name, param)
+    return found
+
+
+def own_params() -> dict[str, Param]:
+    """The settings that a single model can have of its own, besides its slider."""
+    return {name: param for name, param in shared_params().items() if param.per_model}
+
+
+def control(param: Param) -> gr.components.Component:
+    """A control for one setting. It starts hidden: `shown` fits it to the method that is chosen."""
+    name = label(param.name)
+    if param.type is bool:
+        return gr.Checkbox(label=name, info=param.help, visible=False)
+    if param.range is None:
+        return gr.Number(label=name, info=param.help, visible=False, precision=0 if param.type is int else None)
+    low, high, step = param.range.low, param.range.high, param.range.step
+    return gr.Slider(low, high, low, step=step, label=name, info=param.help, visible=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How one control looks for one method."""
+
+    visible: bool
+    value: Setting | None = None
+    param: Param | None = None
+
+    def update(self) -> dict[str, Any]:
+        if not self.visible or self.param is None:
+            return gr.update(visible=False)
+        limits: dict[str, Any] = {}
+        if self.param.range is not None and self.param.type is not bool:
+            limits = {"minimum": self.param.range.low, "maximum": self.param.range.high, "step": self.param.range.step}
+        return gr.update(visible=True, value=self.value, info=self.param.help, **limits)
+
+
+def shown(method: Method, settings: Mapping[str, Setting]) -> list[Shown]:
+    """For each of `shared_params`, whether this method has it, and the value: what was set, else its default."""
+    mine = {p.name: p for p in method.params if p is not lambda_param(method)}
+    return [
+        Shown(True, settings.get(name, first(mine[name])), mine[name]) if name in mine else Shown(False)
+        for name in shared_params()
+    ]
+
+
+def first(param: Param) -> Setting | None:
+    """What a new control shows."""
+    if param.default is not None or param.range is None:
+        return param.default
+    return (param.range.low + param.range.high) / 2
+
+
+def settings(method: Method, values: Iterable[Setting | None]) -> dict[str, Setting]:
+    """The inverse of `shown`: the values of all shared controls, as the settings of this method."""
+    mine = {p.name: p for p in method.params}
+    named = zip(shared_params(), values, strict=True)
+    return {name: typed(mine[name], v) for name, v in named if name in mine and v is not None}
+
+
+def typed(param: Param, value: Setting) -> Setting:
+    """Gradio gives 1 for 1.0 and the other way round; a recipe keeps the declared type."""
+    return param.type(value)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The page: layout and wiring. Each listener is one call and one rendering."""

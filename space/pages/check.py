@@ -1,0 +1,94 @@
+"""The Check stage: whether these models belong together, and what merging them will cost."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from merging.compatibility import Check
+from merging.errors import MergeError
+from space import view
+from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.pages.recipe import RecipeColumn
+from space.words import size
+
+EMPTY = view.empty(
+    "Nothing checked yet",
+    "Choose models that were fine-tuned from one base, then press Check. It reads configs, tokenizers, tensor headers "
+    "and a few megabytes of weights. Nothing is downloaded in full.",
+)
+READING = view.empty("Checking", "Reading configs, tokenizers, headers and samples of weights.", busy=True)
+OUTDATED = view.note("The recipe has changed since this check. Check again.", "warn")
+FOLD_ON_PHONES = "() => { if (matchMedia('(max-width: 999px)').matches) document.body.classList.add('recipe-folded') }"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStage:
+    verdict: gr.HTML
+    findings: gr.HTML
+    merge: gr.Button
+    why_not: gr.HTML
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [self.verdict, self.findings, self.merge, self.why_not]
+
+
+def build_check() -> CheckStage:
+    verdict = gr.HTML(EMPTY, elem_id="verdict")
+    with gr.Row(elem_classes="stage-action"):
+        merge = gr.Button("Merge", variant="primary", interactive=False, visible=False, elem_id="merge-button")
+    why_not = gr.HTML("", elem_id="merge-why-not")
+    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, why_not)
+
+
+def wire_check(stage: CheckStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
+    def check(request: gr.Request, token: Token, text: str) -> list[Any]:
+        viewer = desk.viewer(request, token)
+        try:
+            found = desk.service.check(text, viewer)
+        except MergeError as e:
+            return [view.problem("This recipe cannot be checked", str(e)), "", *hidden_button(), gr.skip(), ""]
+        done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
+        return [*checked(found, desk.service.may_not_merge(viewer)), done, text]
+
+    def merge(request: gr.Request, token: Token, text: str) -> list[Any]:
+        try:
+            job = desk.service.merge(text, desk.viewer(request, token))
+        except MergeError as e:
+            return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), view.note(str(e), "error")]
+        return [job.id, "", gr.Timer(active=True), gr.Tabs(selected="merge"), ""]
+
+    recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD_ON_PHONES, **QUICK).then(
+        check, recipe.yaml, [*stage.outputs, recipe.check, shared.checked], **QUEUED
+    )
+    recipe.yaml.change(outdated, [recipe.yaml, shared.checked], [stage.merge, stage.why_not, recipe.check], **QUICK)
+    stage.merge.click(
+        merge, shared.checked, [shared.job, shared.publication, shared.timer, shared.tabs, stage.why_not], **QUEUED
+    )
+
+
+def checking() -> list[Any]:
+    return [READING, "", *hidden_button(), gr.Tabs(selected="check")]
+
+
+def hidden_button() -> list[Any]:
+    return [gr.update(visible=False, interactive=False), ""]
+
+
+def checked(check: Check, may_not_merge: str) -> list[Any]:
+    """The stage after a check. `may_not_merge` says why this person cannot; empty when they can."""
+    label = f"Merge {size(check.plan.write_bytes)}" if check.plan else "Merge"
+    button = gr.update(value=label, visible=not check.blocked, interactive=not may_not_merge)
+    return [view.verdict(check), view.findings(check), button, "" if check.blocked else view.note(may_not_merge)]
+
+
+def outdated(text: str, checked: str) -> list[Any]:
+    if not checked:
+        return [gr.skip()] * 3
+    same = text == checked
+    return [
+        gr.update(interactive=same),
+        "" if same else OUTDATED,
+        gr.update(variant="secondary" if same else "primary"),
+    ]

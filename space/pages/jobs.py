@@ -1,0 +1,75 @@
+"""The Jobs stage: mine, with state and age, and what can be done next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from merging.errors import MergeError
+from space import view
+from space.jobs import Job
+from space.pages.desk import QUICK, Desk, Shared, Token
+
+EMPTY = view.empty("No jobs yet", "Merges and publications are listed here.")
+
+
+@dataclass(frozen=True, slots=True)
+class JobsStage:
+    empty: gr.HTML
+    chosen: gr.Radio
+    open: gr.Button
+    remove: gr.Button
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [self.empty, self.chosen, self.open, self.remove]
+
+
+def build_jobs() -> JobsStage:
+    empty = gr.HTML(EMPTY)
+    chosen = gr.Radio([], label="My jobs", visible=False, elem_classes="job-list", elem_id="job-list")
+    with gr.Row(elem_classes="stage-action"):
+        open_it = gr.Button("Open", variant="primary", visible=False, elem_id="open-job")
+        remove = gr.Button("Remove it and its files", visible=False, elem_id="remove-job")
+    return JobsStage(empty, chosen, open_it, remove)
+
+
+def wire_jobs(stage: JobsStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None:
+    def listed(request: gr.Request, token: Token, chosen: str | None) -> list[Any]:
+        return jobs_state(desk.service.jobs(desk.viewer(request, token)), chosen)
+
+    def opened(request: gr.Request, token: Token, chosen: str) -> list[Any]:
+        job = desk.find(chosen, desk.viewer(request, token))
+        if job is None:
+            return [gr.skip()] * 3
+        if job.kind == "publish":
+            return [job.payload.get("merge") or gr.skip(), job.id, gr.Tabs(selected="publish")]
+        return [job.id, "", gr.Tabs(selected="merge")]
+
+    def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:
+        viewer = desk.viewer(request, token)
+        try:
+            desk.service.forget(chosen, viewer)
+        except MergeError as e:
+            raise gr.Error(str(e)) from e
+        return ["" if chosen == shown else shown, *jobs_state(desk.service.jobs(viewer), None)]
+
+    gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
+    stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
+    stage.open.click(opened, stage.chosen, [shared.job, shared.publication, shared.tabs], **QUICK)
+    stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], **QUICK)
+
+
+def jobs_state(jobs: Sequence[Job], chosen: str | None) -> list[Any]:
+    ended = {job.id: not job.active for job in jobs}
+    return [
+        gr.update(visible=not jobs),
+        gr.update(
+            choices=[(view.job_label(job), job.id) for job in jobs],
+            value=chosen if chosen in ended else None,
+            visible=bool(jobs),
+        ),
+        gr.update(visible=chosen in ended),
+        gr.update(visible=ended.get(chosen or "", False)),
+    ]

@@ -1,0 +1,33 @@
+"""How the page is served: what Gradio may show, keep and listen to."""
+
+import gradio as gr
+
+from space.pages.theme import CSS, theme
+from space.settings import Settings
+
+HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+
+
+def launch(
+    page: gr.Blocks, settings: Settings, *, host: str | None = None, port: int | None = None, wait: bool = True
+) -> str:
+    """Serve the page; returns its address when `wait` is False, else when it is stopped."""
+    page.queue(max_size=settings.queue_length, default_concurrency_limit=8)
+    _, local, _ = page.launch(
+        server_name=host or ("0.0.0.0" if settings.hosted else "127.0.0.1"),
+        server_port=port,
+        theme=theme(),
+        css_paths=CSS,
+        head=HEAD,
+        mcp_server=True,
+        run_history=False,  # it would keep every input in the browser
+        enable_monitoring=False,
+        ssr_mode=False,
+        show_error=False,  # errors meant for people are raised as gr.Error
+        footer_links=["api"],
+        blocked_paths=[str(settings.home)],
+        max_file_size="1mb",
+        prevent_thread_lock=not wait,
+        quiet=not wait,
+    )
+    return str(local)

@@ -1,0 +1,88 @@
+"""The Merge stage: a job as it runs, and what can be done next. The page only looks; the job does not need it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from merging.errors import MergeError
+from space import view
+from space.jobs import Job
+from space.pages.desk import QUICK, Desk, Shared, Token
+from space.pages.publish import PublishStage, publication_state
+
+EMPTY = view.empty(
+    "No merge yet",
+    "Check a recipe, then press Merge. The job goes on when you close this page; you will find it here again.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeStage:
+    panel: gr.HTML
+    cancel: gr.Button
+    again: gr.Button
+    to_chat: gr.Button
+    to_publish: gr.Button
+    log: gr.HTML
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [self.panel, self.cancel, self.again, self.to_chat, self.to_publish, self.log]
+
+
+def build_merge() -> MergeStage:
+    panel = gr.HTML(EMPTY, elem_id="job-panel")
+    with gr.Row(elem_classes="stage-action"):
+        to_chat = gr.Button("Chat with it", variant="primary", visible=False, elem_id="to-chat")
+        to_publish = gr.Button("Publish", visible=False, elem_id="to-publish")
+        again = gr.Button("Start again", variant="primary", visible=False, elem_id="again-button")
+        cancel = gr.Button("Cancel", visible=False, elem_id="cancel-button")
+    with gr.Accordion("Log", open=False):
+        log = gr.HTML(view.log_lines([]))
+    return MergeStage(panel, cancel, again, to_chat, to_publish, log)
+
+
+def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Shared) -> None:
+    def poll(request: gr.Request, token: Token, job_id: str, publication_id: str) -> list[Any]:
+        viewer = desk.viewer(request, token)
+        job, pushed = desk.find(job_id, viewer), desk.find(publication_id, viewer)
+        log = desk.service.log(job.id, viewer) if job else []
+        going = any(one is not None and one.active for one in (job, pushed))
+        done = job.id if job is not None and job.state == "done" else ""
+        states = " ".join(f"{one.id}:{one.state}" for one in (job, pushed) if one)
+        return [*merge_state(job, log), *publication_state(pushed), gr.Timer(active=going), done, states]
+
+    def cancel(request: gr.Request, token: Token, job_id: str) -> Any:
+        desk.service.cancel(job_id, desk.viewer(request, token))
+        return gr.update(value="Cancelling", interactive=False)
+
+    def again(request: gr.Request, token: Token, job_id: str) -> Any:
+        try:
+            desk.service.again(job_id, desk.viewer(request, token))
+        except MergeError as e:
+            raise gr.Error(str(e)) from e
+        return gr.Timer(active=True)
+
+    looked = [*stage.outputs, publish.panel, publish.link, shared.timer, shared.finished, shared.states]
+    ids = [shared.job, shared.publication]
+    shared.timer.tick(poll, ids, looked, **QUICK)
+    gr.on([shared.job.change, shared.publication.change], poll, ids, looked, **QUICK)
+    stage.cancel.click(cancel, shared.job, stage.cancel, **QUICK)
+    stage.again.click(again, shared.job, shared.timer, **QUICK)
+    stage.to_chat.click(lambda: gr.Tabs(selected="chat"), None, shared.tabs, **QUICK)
+    stage.to_publish.click(lambda: gr.Tabs(selected="publish"), None, shared.tabs, **QUICK)
+
+
+def merge_state(job: Job | None, log: list[str]) -> list[Any]:
+    if job is None:
+        return [EMPTY, *[gr.update(visible=False)] * 4, view.log_lines([])]
+    done, failed = job.state == "done", not job.active and job.state != "done"
+    return [
+        view.job_panel(job),
+        gr.update(visible=True) if job.active else gr.update(visible=False, value="Cancel", interactive=True),
+        gr.update(visible=failed),
+        gr.update(visible=done),
+        gr.update(visible=done),
+        view.log_lines(log),
+    ]

@@ -1,0 +1,107 @@
+"""The page: the recipe beside the stages of one job."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from merging.errors import MergeError
+from space import view
+from space.api import add_api
+from space.examples import Examples, prompts
+from space.form import Form
+from space.pages.chat import build_chat, wire_chat
+from space.pages.check import build_check, wire_check
+from space.pages.desk import QUICK, Desk, Shared, Token
+from space.pages.jobs import build_jobs, wire_jobs
+from space.pages.merge import build_merge, wire_merge
+from space.pages.publish import build_publish, wire_publish
+from space.pages.recipe import MAX_ROWS, RecipeColumn, build_recipe, shown_form, texts, wire_recipe
+from space.service import Service
+from space.settings import Settings
+from space.viewer import Viewer
+
+POLL_SECONDS = 0.5
+
+
+def build_page(service: Service, settings: Settings, examples: Examples = ()) -> gr.Blocks:
+    """The whole app as Gradio blocks, ready to launch."""
+    desk = Desk(service, settings)
+    with gr.Blocks(title="Alloy: merge language models", fill_width=True) as page:
+        with gr.Row(elem_classes="masthead-row"):
+            masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
+            if settings.hosted:
+                gr.LoginButton(size="sm", scale=0)
+        with gr.Row(elem_classes="workbench"):
+            with gr.Column(elem_classes="recipe", scale=0, min_width=380):
+                recipe, buttons = build_recipe(examples)
+            with gr.Column(elem_classes="stages", scale=1, min_width=320):
+                shared = build_stages(recipe, desk)
+        wire_recipe(recipe, finder(desk))
+        wire_examples(recipe, buttons, examples)
+        wire_arrival(page, masthead, recipe, desk, shared)
+        add_api(service, settings)
+    return page
+
+
+def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
+    with gr.Tabs(selected="check", elem_classes="stage-tabs") as tabs:
+        with gr.Tab("Check", id="check"):
+            check = build_check()
+        with gr.Tab("Merge", id="merge"):
+            merge = build_merge()
+        with gr.Tab("Chat", id="chat"):
+            chat = build_chat(prompts(desk.settings))
+        with gr.Tab("Publish", id="publish"):
+            publish = build_publish()
+        with gr.Tab("Jobs", id="jobs") as jobs_tab:
+            jobs = build_jobs()
+    states = [gr.State("") for _ in range(5)]
+    shared = Shared(tabs, gr.Timer(POLL_SECONDS, active=False), *states)
+    wire_check(check, recipe, desk, shared)
+    wire_merge(merge, publish, desk, shared)
+    wire_chat(chat, desk, shared)
+    wire_publish(publish, desk, shared)
+    wire_jobs(jobs, jobs_tab, desk, shared)
+    return shared
+
+
+def finder(desk: Desk) -> Any:
+    def find(request: gr.Request, token: Token, event: gr.KeyUpData) -> Any:
+        """Repo IDs as one types. That none come is no error: the check says what is wrong with an ID."""
+        try:
+            return gr.update(choices=desk.service.search(event.input_value or "", desk.viewer(request, token)))
+        except MergeError:
+            return gr.skip()
+
+    return find
+
+
+def wire_examples(recipe: RecipeColumn, buttons: Sequence[gr.Button], examples: Examples) -> None:
+    outputs = [*recipe.values, *recipe.groups, recipe.count, recipe.help, *recipe.text]
+    for button, (_, form) in zip(buttons, examples, strict=True):
+        # Made anew at each click: Gradio takes updates apart.
+        button.click(lambda form=form: [*shown_form(form), *texts(form)], None, outputs, **QUICK)
+
+
+def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
+    """Somebody opens the page: who they are, their newest merge as it stands, and models to choose from."""
+
+    def arrive(request: gr.Request, token: Token) -> list[Any]:
+        viewer = desk.viewer(request, token)
+        mine = desk.service.jobs(viewer)
+        merge = next((job.id for job in mine if job.kind == "merge"), "")
+        pushed = next((job.id for job in mine if job.kind == "publish" and job.payload.get("merge") == merge), "")
+        going = any(job.active for job in mine)
+        return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going)]
+
+    def suggest(request: gr.Request, token: Token) -> list[Any]:
+        try:
+            found = desk.service.search("", desk.viewer(request, token))
+        except MergeError:
+            found = []
+        return [gr.update(choices=found)] * (MAX_ROWS + 1)
+
+    page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer], **QUICK)
+    page.load(suggest, None, [recipe.base, *(row.repo for row in recipe.rows)], **QUICK)
+    page.load(lambda: texts(Form()), None, recipe.text, **QUICK)

@@ -1,0 +1,284 @@
+"""The recipe column: what goes in. The form and the YAML beside it always say the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import gradio as gr
+
+from merging.errors import MergeError
+from merging.methods import METHODS
+from merging.recipe import Setting, parse_recipe, to_yaml
+from space import view
+from space.controls import control, label, own_params, settings, shared_params, shown, typed
+from space.form import Form, Row, from_recipe, lambda_param, to_recipe
+
+MAX_ROWS = 8
+DTYPES = [("As the inputs", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """The controls of one fine-tune."""
+
+    group: gr.Column
+    repo: gr.Dropdown
+    weight: gr.Slider
+    revision: gr.Textbox
+    own: tuple[gr.Number, ...]  # one for each of own_params
+    remove: gr.Button
+
+    @property
+    def values(self) -> list[gr.components.Component]:
+        return [self.repo, self.weight, self.revision, *self.own]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeColumn:
+    """The controls, in the order in which listeners get their values; the layout around them; and the YAML."""
+
+    base: gr.Dropdown
+    base_revision: gr.Textbox
+    method: gr.Dropdown
+    dtype: gr.Dropdown
+    seed: gr.Number
+    shared: tuple[gr.components.Component, ...]
+    rows: tuple[ModelRow, ...]
+    help: gr.HTML
+    add: gr.Button
+    summary: gr.HTML
+    yaml: gr.Code
+    problem: gr.HTML
+    check: gr.Button
+    count: gr.State  # how many rows are shown
+
+    @property
+    def values(self) -> list[gr.components.Component]:
+        first: list[gr.components.Component] = [self.base, self.base_revision, self.method, self.dtype, self.seed]
+        return [*first, *self.shared, *(c for row in self.rows for c in row.values)]
+
+    @property
+    def groups(self) -> list[gr.Column]:
+        return [row.group for row in self.rows]
+
+    @property
+    def text(self) -> list[gr.components.Component]:
+        """What follows from the form."""
+        return [self.yaml, self.problem, self.summary]
+
+
+def build_recipe(examples: Sequence[tuple[str, Form]]) -> tuple[RecipeColumn, list[gr.Button]]:
+    """Lay out the column. Returns it, and one button for each example."""
+    summary = gr.HTML(view.summary(Form()), elem_classes="only-phone recipe-summary")
+    with gr.Column(elem_classes="recipe-body"):
+        buttons = build_examples(examples)
+        gr.HTML("<h2>Models</h2>")
+        base, base_revision = build_base()
+        rows = tuple(build_row(i) for i in range(MAX_ROWS))
+        add = gr.Button("Add a model", size="sm", elem_classes="quiet")
+        gr.HTML("<h2>Method</h2>")
+        method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value="task_arithmetic", label="Method")
+        helped = gr.HTML(view.method_help(METHODS["task_arithmetic"]))
+        shared = tuple(control(p) for p in shared_params().values())
+        with gr.Accordion("Precision and seed", open=False):
+            dtype = gr.Dropdown(DTYPES, value="", label="Precision of the result", info="Sums are always in float32.")
+            seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
+        with gr.Accordion("Recipe as YAML", open=False):
+            yaml = gr.Code("", language="yaml", show_label=False, buttons=["copy", "download"], elem_id="recipe-yaml")
+            problem = gr.HTML("", elem_id="recipe-problem")
+    with gr.Row(elem_classes="next-action"):
+        check = gr.Button("Check", variant="primary", elem_id="check-button")
+    column = RecipeColumn(
+        base,
+        base_revision,
+        method,
+        dtype,
+        seed,
+        shared,
+        rows,
+        helped,
+        add,
+        summary,
+        yaml,
+        problem,
+        check,
+        gr.State(2),
+    )
+    return column, buttons
+
+
+def build_examples(examples: Sequence[tuple[str, Form]]) -> list[gr.Button]:
+    if not examples:
+        return []
+    gr.HTML('<p class="help">Start from an example:</p>', elem_classes="examples-label")
+    with gr.Row(elem_classes="examples"):
+        return [gr.Button(title, size="sm", elem_classes="quiet") for title, _ in examples]
+
+
+def build_base() -> tuple[gr.Dropdown, gr.Textbox]:
+    with gr.Column(elem_classes="model-row base"):
+        base = repo_box("Base", "The model that all fine-tunes started from")
+        with gr.Accordion("Revision", open=False, elem_classes="more"):
+            revision = gr.Textbox(label="Revision of the base", placeholder="main", max_lines=1)
+    return base, revision
+
+
+def build_row(index: int) -> ModelRow:
+    name = f"Model {index + 1}"
+    with gr.Column(visible=index < 2, elem_classes=["model-row", f"c{index + 1}"]) as group:
+        with gr.Row(elem_classes="model-head"):
+            repo = repo_box(name, "")
+            remove = gr.Button("Remove", size="sm", elem_classes="remove quiet", min_width=72, scale=0)
+        weight = gr.Slider(-2, 2, 1.0, step=0.05, label=f"Lambda {index + 1}", elem_classes="lambda")
+        with gr.Accordion("More", open=False, elem_classes="more"):
+            revision = gr.Textbox(label=f"Revision of model {index + 1}", placeholder="main", max_lines=1)
+            own = tuple(
+                gr.Number(None, label=f"{label(p.name)} of model {index + 1}", placeholder="as for all models")
+                for p in own_params().values()
+            )
+    return ModelRow(group, repo, weight, revision, own, remove)
+
+
+def repo_box(name: str, info: str) -> gr.Dropdown:
+    return gr.Dropdown(
+        [], value=None, label=name, info=info or None, allow_custom_value=True, filterable=True, elem_classes="repo"
+    )
+
+
+# -- values of the controls <-> form -----------------------------------------------------------------------------------
+
+
+def form_of(values: Sequence[Any]) -> Form:
+    """What the controls of `RecipeColumn.values` say."""
+    left = iter(values)
+    base, revision, method, dtype, seed = islice(left, 5)
+    shared = settings(METHODS[method], list(islice(left, len(shared_params()))))
+    rows = [row_of(method, list(islice(left, 3 + len(own_params())))) for _ in range(MAX_ROWS)]
+    return Form(base or "", revision or "", tuple(rows), method, shared, dtype or "", int(seed or 0))
+
+
+def row_of(method: str, values: Sequence[Any]) -> Row:
+    repo, weight, revision, *own = values
+    slider = lambda_param(METHODS[method])
+    mine: dict[str, Setting] = {slider.name: typed(slider, weight)} if slider and weight is not None else {}
+    declared = {p.name: p for p in METHODS[method].params if p.per_model}
+    for name, value in zip(own_params(), own, strict=True):
+        if value is not None and name in declared:
+            mine[name] = typed(declared[name], value)
+    return Row(repo or "", revision or "", mine)
+
+
+def controls_of(form: Form) -> list[Any]:
+    """The inverse of `form_of`: an update for each control."""
+    method = METHODS[form.method]
+    slider = lambda_param(method)
+    padded = [*form.rows, *[Row()] * MAX_ROWS][:MAX_ROWS]
+    head = [form.base or None, form.base_revision, form.method, form.dtype, form.seed]
+    shared = [s.update() for s in shown(method, form.settings)]
+    rows = [update for row in padded for update in row_updates(row, slider.name if slider else "")]
+    return [*head, *shared, *rows]
+
+
+def row_updates(row: Row, slider: str) -> list[Any]:
+    weight = row.settings.get(slider, 1.0)
+    return [row.repo or None, weight, row.revision, *(row.settings.get(name) for name in own_params())]
+
+
+def visible_rows(count: int) -> list[Any]:
+    return [gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS)]
+
+
+def texts(form: Form) -> tuple[str, str, str]:
+    """YAML, what is still missing or wrong, and the summary line."""
+    text = to_yaml(to_recipe(form))
+    return text, view.note(problem_of(text, form), "warn"), view.summary(form)
+
+
+def problem_of(text: str, form: Form | None = None) -> str:
+    """Why the recipe cannot be checked yet, in a sentence; empty when it can."""
+    if form is not None and not form.models:
+        return "Choose the models to merge."
+    try:
+        parse_recipe(text)
+    except MergeError as e:
+        return str(e)
+    return ""
+
+
+# -- listeners ---------------------------------------------------------------------------------------------------------
+
+
+def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
+    """Keep form, YAML and rows in step."""
+    rows = column.count
+    quick: dict[str, Any] = {
+        "queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private",
+    }  # fmt: skip
+    own = [c for c in column.values if c is not column.method]
+    gr.on(
+        [c.input for c in own if hasattr(c, "input")], lambda *v: texts(form_of(v)), column.values, column.text, **quick
+    )
+    gr.on(
+        [c.blur for c in own if isinstance(c, gr.Dropdown)],
+        lambda *v: texts(form_of(v)), column.values, column.text, **quick,
+    )  # fmt: skip
+    column.method.input(changed_method, column.values, [*column.values, column.help, *column.text], **quick)
+    column.yaml.input(
+        typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, column.problem, column.summary],
+        **quick,
+    )  # fmt: skip
+    column.add.click(add_row, rows, [rows, *column.groups, column.add], **quick)
+    for index, row in enumerate(column.rows):
+        row.remove.click(
+            removing(index), [rows, *column.values], [rows, *column.values, *column.groups, column.add, *column.text],
+            **quick,
+        )  # fmt: skip
+    for box in (column.base, *(row.repo for row in column.rows)):
+        box.key_up(search, None, box, **quick)
+
+
+def changed_method(*values: Any) -> list[Any]:
+    """A new method starts from its own defaults; models and lambdas stay."""
+    form = form_of(values)
+    fresh = Form(form.base, form.base_revision, form.rows, form.method, {}, form.dtype, form.seed)
+    updates = controls_of(fresh)
+    declared = {s.param.name: s.value for s in shown(METHODS[form.method], {}) if s.param and s.value is not None}
+    full = Form(form.base, form.base_revision, form.rows, form.method, declared, form.dtype, form.seed)
+    return [*updates, view.method_help(METHODS[form.method]), *texts(full)]
+
+
+def typed_yaml(text: str) -> list[Any]:
+    """The YAML was edited: the form follows when it can be read, and stays when it cannot."""
+    try:
+        form = from_recipe(parse_recipe(text))
+    except MergeError as e:
+        keep = [gr.skip()] * (control_count() + MAX_ROWS + 2)
+        return [*keep, view.note(str(e), "warn"), gr.skip()]
+    return [*shown_form(form), "", view.summary(form)]
+
+
+def shown_form(form: Form) -> list[Any]:
+    """Updates of all controls, the row groups, the number of rows and the words about the method."""
+    count = max(2, len(form.rows))
+    return [*controls_of(form), *visible_rows(count), count, view.method_help(METHODS[form.method])]
+
+
+def control_count() -> int:
+    return 5 + len(shared_params()) + MAX_ROWS * (3 + len(own_params()))
+
+
+def add_row(count: int) -> list[Any]:
+    count = min(MAX_ROWS, count + 1)
+    return [count, *visible_rows(count), gr.update(interactive=count < MAX_ROWS)]
+
+
+def removing(index: int) -> Callable[..., list[Any]]:
+    def remove(count: int, *values: Any) -> list[Any]:
+        form = form_of(values)
+        kept = tuple(row for i, row in enumerate(form.rows) if i != index)
+        less = Form(form.base, form.base_revision, kept, form.method, form.settings, form.dtype, form.seed)
+        count = max(1, count - 1)
+        return [count, *controls_of(less), *visible_rows(count), gr.update(interactive=True), *texts(less)]
+
+    return remove
