@@ -13,6 +13,7 @@ GRAIN = 65_536
 LOCAL_GRAINS, REMOTE_GRAINS = 8, 64  # in a block, at most; over a network a block is one request and must be worth it
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 400_000_000  # Python and torch themselves
+ALIGNED = 64  # elements: where the next input begins in a set
 COUNT_BYTES = 2 * 8 * 65_536  # what a measure may keep of one block for one model
 
 

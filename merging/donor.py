@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from merging.checkpoint import Checkpoint
@@ -14,7 +13,6 @@ COPIED = (
     "preprocessor_config.json",
 )  # fmt: skip
 CHAT_TEMPLATE = re.compile(r"additional_chat_templates/[\w.-]+\.jinja")
-TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 def copied_files(donor: Checkpoint) -> list[tuple[str, int]]:
@@ -23,11 +21,10 @@ def copied_files(donor: Checkpoint) -> list[tuple[str, int]]:
     return [(f, size) for f, size in sorted(sizes.items()) if f in COPIED or CHAT_TEMPLATE.fullmatch(f)]
 
 
-def donated_files(donor: Checkpoint, dtype: str | None) -> Iterator[tuple[str, bytes]]:
+def donated_files(donor: Checkpoint, dtype: str) -> Iterator[tuple[str, bytes]]:
     """Every file that the merge takes from its donor: name and content. `dtype` is the type of the merged weights."""
     if donor.config:
-        config = with_dtype(donor.config, TORCH_NAMES[dtype]) if dtype else donor.config
-        yield "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        yield "config.json", (json.dumps(with_dtype(donor.config, dtype), indent=2, ensure_ascii=False) + "\n").encode()
     for file, size in copied_files(donor):
         yield file, donor.source.read(file, 0, size)
 
@@ -38,9 +35,3 @@ def with_dtype(config: Any, dtype: str, nested: bool = False) -> dict[str, Any]:
                for k, v in config.items()}  # fmt: skip
     named = [k for k in ("dtype", "torch_dtype") if k in config]
     return changed | dict.fromkeys(named or ([] if nested else ["dtype"]), dtype)
-
-
-def write_file(folder: Path, file: str, content: bytes) -> None:
-    path = folder / file
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)

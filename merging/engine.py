@@ -1,11 +1,29 @@
 """Run a merge: read, compute and write in blocks, within a memory budget. The one way in, for command line and app."""
 
-from collections.abc import Iterator, Mapping
+import json
+import os
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from merging.checkpoint import Checkpoint
-from merging.recipe import ModelRef, Recipe
+from merging.blocks import Job, copy_block, measure_block, merge_block
+from merging.checkpoint import INDEX, Checkpoint
+from merging.device import choose_device
+from merging.donor import donated_files
+from merging.header import DTYPE_BITS
+from merging.methods import METHODS
+from merging.plan import Plan, Shard, index_of, make_plan
+from merging.recipe import ModelRef, Recipe, settings_for
+from merging.report import Outcome, make_report, now, report_files, written_dtype
+from merging.schedule import Finished, Schedule, Stages, threads
+from merging.writer import ShardFile, check_space, staged, write_files
+
+WORD = 0.2  # seconds between two words on progress, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +49,21 @@ class Progress:
     shards: int
 
 
+@dataclass(slots=True)
+class Run:
+    """A merge under way."""
+
+    recipe: Recipe
+    checkpoints: Sequence[Checkpoint]  # in the order of Plan.models
+    plan: Plan
+    device: str
+    folder: Path
+    stopped: threading.Event
+    done_bytes: int = 0
+    tensors_done: int = 0
+    said: float = 0.0  # when the last word on progress was
+
+
 def merge(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], out: Path, options: Options | None = None,
     *, findings: tuple[object, ...] = (),
@@ -41,4 +74,90 @@ def merge(
     folder: shards and index, config, generation config and tokenizer files whole, README.md, merge_recipe.yaml,
     merge_report.json.
     """
-    raise NotImplementedError
+    options, started = options or Options(), now()
+    cores = options.threads or len(os.sched_getaffinity(0))
+    plan = make_plan(
+        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=cores
+    )
+    models, device = [checkpoints[model] for model in plan.models], choose_device(options.device)
+    check_space(out, plan.disk_bytes)
+    with staged(out) as folder:
+        run = Run(recipe, models, plan, device, folder, threading.Event())
+        digests = yield from write_shards(run)
+        write_files(folder, donated_files(models[0], written_dtype(plan)))
+        if (index := index_of(plan)) is not None:
+            write_files(folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
+        outcome = Outcome(started, now(), device, digests)
+        report = make_report(recipe, checkpoints, plan, outcome, findings)
+        write_files(folder, report_files(report, models))
+    yield progress(run, "", len(plan.shards), plan.read_bytes + plan.write_bytes)
+
+
+def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:
+    """Write every shard, one after the other; their SHA-256."""
+    digests: dict[str, str] = {}
+    with threads(run.plan.budget.workers) as pool:
+        try:
+            for number, shard in enumerate(run.plan.shards, 1):
+                file = ShardFile(run.folder / shard.file, shard.header, shard.nbytes)
+                with closing(file):
+                    file.open()
+                    yield from write_shard(run, number, shard, file, pool)
+                    digests[shard.file] = file.finish()
+        finally:
+            run.stopped.set()
+    return digests
+
+
+def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: ThreadPoolExecutor) -> Iterator[Progress]:
+    tensors = ((job, stages(job)) for job in jobs(run, shard, file))
+    for finished in Schedule(tensors, run.plan.budget, pool):
+        if finished is not None:
+            note(run, finished, file)
+        file.hash_some()
+        if (at := time.monotonic()) - run.said >= WORD:
+            run.said = at
+            yield progress(run, finished.piece.job.step.name if finished else "", number, run.done_bytes)
+
+
+def jobs(run: Run, shard: Shard, file: ShardFile) -> Iterator[Job]:
+    method, seed = METHODS[run.recipe.method], run.recipe.seed
+    for step in shard.steps:
+        settings = settings_for(run.recipe, step.name)
+        yield Job(step, run.checkpoints, method, settings, seed, run.device, file, run.stopped)
+
+
+def stages(job: Job) -> Stages:
+    """What is done with every block of a tensor: measured, pass after pass, then merged and written; or copied."""
+    if not job.step.is_merged:
+        yield copy_block
+        return
+    measured = None
+    if job.method.measure:
+        passes = job.method.measure(job.step.numel, job.settings)
+        try:
+            look = next(passes)
+            while True:
+                total = yield partial(measure_block, look=look)
+                look = passes.send(total.value())
+        except StopIteration as found:
+            measured = found.value
+    yield partial(merge_block, measured=measured)
+
+
+def note(run: Run, finished: Finished, file: ShardFile) -> None:
+    """Count what a block moved; let the file know what of it is written."""
+    piece, step = finished.piece, finished.piece.job.step
+    run.done_bytes += piece.count * sum(piece.job.sizes) if finished.was_read else 0
+    if finished.was_written:
+        size = DTYPE_BITS[step.dtype] // 8
+        start = step.start + piece.start * size
+        file.mark(start, start + piece.count * size)
+        run.done_bytes += piece.count * size
+    run.tensors_done += finished.task_done
+
+
+def progress(run: Run, tensor: str, shard: int, done_bytes: int) -> Progress:
+    total = run.plan.read_bytes + run.plan.write_bytes
+    tensors = sum(len(s.steps) for s in run.plan.shards)
+    return Progress(min(done_bytes, total), total, tensor, run.tensors_done, tensors, shard, len(run.plan.shards))

@@ -64,6 +64,7 @@ class Plan:
     write_bytes: int
     peak_memory_bytes: int  # what the process may hold at once, given its budget
     disk_bytes: int  # free space that the output needs
+    budget: Budget  # how memory is divided
 
 
 def make_plan(
@@ -93,6 +94,7 @@ def make_plan(
         write_bytes=write_bytes,
         peak_memory_bytes=budget.peak_bytes,
         disk_bytes=write_bytes + others,
+        budget=budget,
     )
 
 
@@ -162,8 +164,8 @@ def to_json(plan: Plan) -> str:
 
 def from_json(text: str) -> Plan:
     tree = json.loads(text)
-    models = tuple(ModelRef(**m) for m in tree.pop("models"))
-    return Plan(models=models, shards=tuple(shard_from(s) for s in tree.pop("shards")), **tree)
+    models, budget = tuple(ModelRef(**m) for m in tree.pop("models")), Budget(**tree.pop("budget"))
+    return Plan(models=models, shards=tuple(shard_from(s) for s in tree.pop("shards")), budget=budget, **tree)
 
 
 def shard_from(tree: dict[str, Any]) -> Shard:

@@ -10,6 +10,7 @@ from torch import Tensor
 from merging.methods.spec import Block, Pass, Settings
 
 HIGH_BINS, LOW_BINS = 2**15, 2**16  # of the bits of a positive float32, split in two
+FEW = 32
 NOTHING = math.inf  # a cut that nothing reaches
 
 
@@ -58,7 +59,20 @@ def cut(high: int, low: int) -> float:
 
 def absolute_sums(tensors: Tensor) -> Tensor:
     """The sum of magnitudes of each row: float64 [n]."""
-    return torch.stack([row.abs().sum(dtype=torch.float64) for row in tensors])
+    return row_sums(tensors.abs().double())
+
+
+def row_sums(rows: Tensor) -> Tensor:
+    """The sum of each row of a float64 tensor, which is used up: float64 [n].
+
+    The second half is added to the first until a few numbers are left, and these with one rounding. Only additions
+    of element to element, so that vector units of any width and GPUs give the same bits.
+    """
+    while (length := rows.shape[1]) > FEW:
+        half = -(-length // 2)
+        rows[:, : length - half].add_(rows[:, half:])
+        rows = rows[:, :half]
+    return torch.tensor([math.fsum(row) for row in rows.tolist()], dtype=torch.float64)
 
 
 def l1_factors(before: Sequence[float], after: Sequence[float]) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.methods.measures import row_sums
 from merging.methods.spec import Block, Fraction, Pass, Settings, method
 
 NEARLY_PARALLEL = 0.9995  # mergekit's: |cosine| above this is interpolated along the line
@@ -19,7 +20,7 @@ def squares_and_product(block: Block) -> Tensor:
     """Sums over the block, float64 [3]: base squared, model squared, base times model."""
     assert block.base is not None
     base, model = block.base.double(), block.models[0].double()
-    return torch.stack([(base * base).sum(), (model * model).sum(), (base * model).sum()])
+    return row_sums(torch.stack([base * base, model * model, base * model]))
 
 
 def arc_shares(numel: int, settings: Settings) -> Generator[Pass, Tensor, Shares]:

@@ -1,0 +1,122 @@
+"""What is told about a merge: the recipe that makes it again, and the report of what was done."""
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from merging.checkpoint import Checkpoint
+from merging.methods import METHODS
+from merging.plan import Plan, Step
+from merging.recipe import DTYPES, Input, ModelRef, Recipe, merged_inputs, settings_for, to_yaml
+
+RECIPE, REPORT, CARD = "merge_recipe.yaml", "merge_report.json", "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What only the run itself can tell."""
+
+    started: datetime
+    finished: datetime
+    device: str
+    sha256: Mapping[str, str]  # shard file -> digest
+
+
+def make_report(
+    recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], plan: Plan, outcome: Outcome, findings: Sequence[object]
+) -> dict[str, Any]:
+    """The content of merge_report.json, which the model card is written from as well."""
+    labels = [checkpoints[model].label for model in plan.models]
+    told = [asdict(f) for f in findings if is_dataclass(f) and not isinstance(f, type)]
+    donor = checkpoints[plan.models[0]].config
+    return {
+        "method": {field: getattr(METHODS[recipe.method], field) for field in ("name", "title", "summary", "paper")},
+        "seed": recipe.seed,
+        "recipe": to_yaml(pinned(recipe, checkpoints)),
+        "models": [describe_model(recipe, model, checkpoints[model]) for model in plan.models],
+        "parameters": {k: v for k, v in named(settings_for(recipe, "")).items() if not isinstance(v, tuple)},
+        "dtype": written_dtype(plan),
+        "model_type": donor.get("model_type"),
+        "architectures": donor.get("architectures"),
+        "parameter_count": sum(s.numel for shard in plan.shards for s in shard.steps),
+        "findings": told,
+        "allowed": [f["id"] for f in told if f.get("level") == "block"],
+        "shards": [{"file": s.file, "bytes": s.nbytes, "sha256": outcome.sha256[s.file]} for s in plan.shards],
+        "tensors": [describe_step(recipe, s, shard.file, labels) for shard in plan.shards for s in shard.steps],
+        "read_bytes": plan.read_bytes,
+        "written_bytes": plan.write_bytes,
+        "started": outcome.started.isoformat(timespec="seconds"),
+        "finished": outcome.finished.isoformat(timespec="seconds"),
+        "seconds": round((outcome.finished - outcome.started).total_seconds(), 3),
+        "device": outcome.device,
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
+    }
+
+
+def describe_model(recipe: Recipe, model: ModelRef, checkpoint: Checkpoint) -> dict[str, Any]:
+    """One parent: what it was, and with which parameters of its own it went in."""
+    merged = merged_inputs(recipe)
+    own = next((i for i, given in enumerate(merged) if given.model == model), None)
+    settings = named(settings_for(recipe, ""))
+    return {
+        "label": checkpoint.label,
+        "repo_id": checkpoint.source.repo_id,
+        "revision": checkpoint.source.revision,
+        "role": "base" if model == recipe.base else "merged",
+        "parameters": {} if own is None else {k: v[own] for k, v in settings.items() if isinstance(v, tuple)},
+    }
+
+
+def describe_step(recipe: Recipe, step: Step, shard: str, labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "shape": step.shape,
+        "dtype": step.dtype,
+        "shard": shard,
+        "sources": labels,
+        "method": recipe.method if step.is_merged else "copy",
+        "parameters": named(settings_for(recipe, step.name)) if step.is_merged else {},
+    }
+
+
+def named(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under their names in recipes."""
+    return {name.rstrip("_"): value for name, value in settings.items()}
+
+
+def written_dtype(plan: Plan) -> str:
+    """The type that most of the merged bytes have, by its name in configs."""
+    names = {stored: name for name, stored in DTYPES.items()}
+    sizes: dict[str, int] = {}
+    for step in (s for shard in plan.shards for s in shard.steps if s.is_merged):
+        sizes[step.dtype] = sizes.get(step.dtype, 0) + step.end - step.start
+    return names[max(sizes, key=lambda dtype: sizes[dtype])] if sizes else "float32"
+
+
+def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
+    """The recipe with every Hub model at the commit that was read."""
+
+    def pin(model: ModelRef) -> ModelRef:
+        source = checkpoints[model].source
+        return ModelRef(source.repo_id, source.revision) if source.repo_id and source.revision else model
+
+    models = tuple(Input(pin(i.model), i.parameters) for i in recipe.models)
+    return replace(recipe, models=models, base=pin(recipe.base) if recipe.base else None)
+
+
+def report_files(report: Mapping[str, Any], checkpoints: Sequence[Checkpoint]) -> Iterator[tuple[str, bytes]]:
+    """The recipe, the report and the card: name and content."""
+    from merging.card import read_front_matter, write_card
+
+    cards = {c.label: read_front_matter(c.text("README.md") or "") for c in checkpoints}
+    yield RECIPE, report["recipe"].encode()
+    yield REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
+    yield CARD, write_card(report, cards).encode()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,176 @@
+"""Which block is worked on when: tensors in order, their blocks on several threads, within a number of buffers."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from merging.blocks import Job, Piece, Stage
+from merging.budget import IN_FLIGHT, Budget
+from merging.soundness import check_inputs
+from merging.totals import Total
+
+Stages = Generator[Stage, Total, None]  # yields what to do with every block, gets the total of what that found
+TICK = 0.1  # seconds without a finished block after which the caller gets a word
+
+
+@dataclass(slots=True)
+class Task:
+    """A tensor in progress: where it stands in its stages, and which buffers it holds."""
+
+    job: Job
+    stages: Stages
+    stage: Stage
+    blocks: int
+    held: list[Tensor]  # buffers for every block, where the inputs stay in memory between stages; else empty
+    first: bool = True  # in the first stage
+    started: int = 0  # blocks of this stage
+    finished: int = 0
+    total: Total = field(default_factory=Total)
+
+    @property
+    def reads(self) -> bool:
+        return self.first or not self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A block that went through a stage."""
+
+    piece: Piece
+    was_read: bool
+    was_written: bool
+    task_done: bool  # it was the last of its tensor
+
+
+class Schedule:
+    """Iterate to work: yields each finished block, and None now and then when there is none. The first error ends it.
+
+    A block is started as soon as there are buffers for it; the oldest tensor goes first, and the next one begins when
+    all blocks of those before it are under way, so that no thread waits at the end of a tensor or of a pass over it.
+    """
+
+    def __init__(self, tensors: Iterable[tuple[Job, Stages]], budget: Budget, pool: ThreadPoolExecutor) -> None:
+        self.coming, self.budget, self.pool = iter(tensors), budget, pool
+        self.upcoming = next(self.coming, None)
+        self.active: list[Task] = []
+        self.free: list[Tensor] = []
+        self.unmade = budget.sets  # buffers are made when they are first needed
+        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[Tensor | None]]] = queue.SimpleQueue()
+        self.in_flight = 0
+
+    def __iter__(self) -> Iterator[Finished | None]:
+        while self.start_blocks():
+            try:
+                task, piece, future = self.done.get(timeout=TICK)
+            except queue.Empty:
+                yield None
+            else:
+                self.in_flight -= 1
+                yield self.finish(task, piece, future.result())
+
+    def start_blocks(self) -> bool:
+        """Keep every thread busy; False when all is done."""
+        while self.in_flight < IN_FLIGHT * self.budget.workers and (task := self.next_task()):
+            self.start_block(task)
+        return self.in_flight > 0
+
+    def next_task(self) -> Task | None:
+        """The oldest tensor with a block that can be started now."""
+        for task in self.active:
+            if task.started < task.blocks and (task.held or self.room()):
+                return task
+        return self.admit()
+
+    def room(self) -> int:
+        return len(self.free) + self.unmade
+
+    def admit(self) -> Task | None:
+        """Begin with the next tensor, if there are buffers for it."""
+        if self.upcoming is None:
+            return None
+        job, stages = self.upcoming
+        blocks = self.budget.blocks(job.step.numel)
+        holds = job.passes > 0 and self.budget.holds(job.step.numel)
+        if self.room() < (blocks if holds else 1):
+            return None
+        task = Task(job, stages, next(stages), blocks, [self.take() for _ in range(blocks)] if holds else [])
+        self.active.append(task)
+        self.upcoming = next(self.coming, None)
+        return task
+
+    def take(self) -> Tensor:
+        if self.free:
+            return self.free.pop()
+        self.unmade -= 1
+        return torch.empty(self.budget.set_bytes, dtype=torch.uint8)
+
+    def start_block(self, task: Task) -> None:
+        block, size = task.started, self.budget.block
+        count = min(size, task.job.step.numel - block * size)
+        buffers = task.held[block] if task.held else self.take()
+        piece = Piece(task.job, block * size, count, buffers)
+        future = self.pool.submit(
+            work, piece, task.stage, read=task.reads, check=task.first and task.job.step.is_merged
+        )
+        future.add_done_callback(lambda f: self.done.put((task, piece, f)))
+        task.started += 1
+        self.in_flight += 1
+
+    def finish(self, task: Task, piece: Piece, found: Tensor | None) -> Finished:
+        was_read = task.reads
+        task.finished += 1
+        if not task.held:
+            self.free.append(piece.buffers)
+        if found is not None:
+            task.total.add(piece.start, found)
+        return Finished(piece, was_read, found is None, task.finished == task.blocks and not self.go_on(task))
+
+    def go_on(self, task: Task) -> bool:
+        """Begin the next stage of a tensor; False when there is none."""
+        try:
+            task.stage = task.stages.send(task.total)
+        except StopIteration:
+            self.active.remove(task)
+            self.free.extend(task.held)
+            return False
+        task.first, task.started, task.finished, task.total = False, 0, 0, Total()
+        return True
+
+
+def work(piece: Piece, stage: Stage, *, read: bool, check: bool) -> Tensor | None:
+    """What a thread does with a block."""
+    if piece.job.stopped.is_set():
+        return None
+    if read:
+        piece.read()
+    if check:
+        check_inputs(piece)
+    return stage(piece)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads on each of which torch computes alone: one block is one thread's work.
+
+    torch keeps the number per thread, with a default for new ones; the caller's own setting is put back.
+    """
+    before, ready = torch.get_num_threads(), threading.Barrier(count)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    with ThreadPoolExecutor(count, "merge", initializer=begin) as pool:
+        for started in [pool.submit(int) for _ in range(count)]:
+            started.result()
+        torch.set_num_threads(before)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)

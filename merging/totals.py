@@ -1,0 +1,28 @@
+"""Sums over the blocks of a tensor, whose bits do not depend on the order in which blocks are finished."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Total:
+    """Whole numbers are added as they come. Fractions are kept by grain, and added at the end with one rounding."""
+
+    whole: Tensor | None = None
+    parts: dict[int, Tensor] = field(default_factory=dict)  # block -> float64 [grains, ...]
+
+    def add(self, block: int, found: Tensor) -> None:
+        if found.dtype == torch.int64:
+            self.whole = found if self.whole is None else self.whole.add_(found)
+        else:
+            self.parts[block] = found
+
+    def value(self) -> Tensor:
+        if self.whole is not None:
+            return self.whole
+        rows = torch.cat([self.parts[block] for block in sorted(self.parts)])
+        sums = [math.fsum(column) for column in rows.flatten(1).T.tolist()]
+        return torch.tensor(sums, dtype=torch.float64).view(rows.shape[1:])
