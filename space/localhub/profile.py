@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, get_args
-
-from huggingface_hub.hf_api import ExpandModelProperty_T
+from typing import Any
 
 from space.localhub.errors import BadRequest
 from space.localhub.front_matter import InvalidCard, front_matter, listed
@@ -17,6 +15,14 @@ from space.localhub.objects import Objects, pointer
 from space.localhub.records import Commit, FileInfo, Repo
 from space.localhub.store import Store
 
+# What a client may ask to be expanded; the Hub refuses anything else. (Not imported from the client: it reads its
+# endpoint when it is imported, and that is known only once this server listens.)
+EXPANDABLE = frozenset({
+    "author", "baseModels", "cardData", "childrenModelCount", "config", "createdAt", "disabled", "downloads",
+    "downloadsAllTime", "evalResults", "gated", "gguf", "inference", "inferenceProviderMapping", "lastModified",
+    "library_name", "likes", "mask_token", "model-index", "pipeline_tag", "private", "resourceGroup", "safetensors",
+    "sha", "siblings", "spaces", "tags", "transformersInfo", "trendingScore", "usedStorage", "widgetData",
+})  # fmt: skip
 LARGEST_TEXT = 1 << 20
 LARGEST_HEADER = 100 << 20
 
@@ -182,5 +188,5 @@ def describe(profile: Profile, facts: Iterable[str]) -> dict[str, Any]:
 def check_facts(names: Iterable[str]) -> None:
     """Refuse what no Hub offers."""
     for name in names:
-        if name not in get_args(ExpandModelProperty_T):
+        if name not in EXPANDABLE:
             raise BadRequest(f"{name!r} cannot be expanded.")
