@@ -7,6 +7,7 @@ from merging.findings import listed
 from merging.front_matter import read_front_matter, replace_metadata, split, write_front_matter
 from merging.license import License, combine, id_of
 from merging.markdown import code, escaped, fenced, link, plain, table
+from merging.methods import METHODS
 
 __all__ = ["read_front_matter", "replace_metadata", "with_repo_id", "write_card"]
 
@@ -24,7 +25,7 @@ def write_card(report: Json, cards: Mapping[str, Json]) -> str:
     """
     licence = combine(cards) if cards else License("other", "The models have no cards.", certain=False)
     parts = (title(report), opening(report), merged(report), method(report), recipe(report), running(),
-             reproducing(report), checked(report), licences(cards, licence), limits(report))  # fmt: skip
+             reproducing(report), checked(report), licences(report, cards, licence), limits(report))  # fmt: skip
     return write_front_matter(metadata(report, cards, licence), "\n\n".join(p for p in parts if p) + "\n")
 
 
@@ -68,13 +69,25 @@ def models(report: Json) -> list[Json]:
     return list(report.get("models") or ())
 
 
+def is_base(model: Json) -> bool:
+    return bool(model.get("is_base")) or model.get("role") == "base"
+
+
 def base_of(report: Json) -> Json | None:
-    return next((m for m in models(report) if m.get("role") == "base"), None)
+    return next((m for m in models(report) if is_base(m)), None)
 
 
 def method_of(report: Json) -> Json:
+    """What the card says of the method: the report has its name, the registry the rest."""
     found = report.get("method") or {}
-    return found if isinstance(found, Mapping) else {"name": found}
+    if isinstance(found, Mapping):
+        return found
+    known = METHODS.get(str(found))
+    return (
+        {"name": found, "title": known.title, "summary": known.summary, "paper": known.paper}
+        if known
+        else {"name": found}
+    )
 
 
 def shown(model: Json) -> str:
@@ -85,13 +98,13 @@ def shown(model: Json) -> str:
 
 
 def title(report: Json) -> str:
-    parents = [m for m in models(report) if m.get("role") != "base"]
+    parents = [m for m in models(report) if not is_base(m)]
     names = [plain(m.get("repo_id") or m.get("label") or "").rstrip("/").rpartition("/")[2] for m in parents]
     return f"# Merge of {escaped(listed(names))}" if 0 < len(names) <= 3 else f"# Merge of {len(names)} models"
 
 
 def opening(report: Json) -> str:
-    parents = [shown(m) for m in models(report) if m.get("role") != "base"]
+    parents = [shown(m) for m in models(report) if not is_base(m)]
     base, named = base_of(report), method_of(report).get("title") or method_of(report).get("name")
     how = f", by {escaped(named).lower() if plain(named).istitle() else escaped(named)}" if named else ""
     on = f" on their base {shown(base)}" if base else ""
@@ -102,7 +115,7 @@ def opening(report: Json) -> str:
 
 
 def merged(report: Json) -> str:
-    rows = [[shown(m), code(str(m.get("revision") or "")[:12]), escaped(m.get("role", "")), settings(m)]
+    rows = [[shown(m), code(str(m.get("revision") or "")[:12]), "base" if is_base(m) else "merged", settings(m)]
             for m in models(report)]  # fmt: skip
     return "## What was merged\n\n" + table(["Model", "Commit", "Part", "Parameters"], rows)
 
@@ -118,8 +131,8 @@ def method(report: Json) -> str:
     paper = plain(used.get("paper") or "")
     source = f" ([paper]({paper}))" if paper.startswith("https://") and not set(paper) & set(" ()<>\"'") else ""
     lines = [f"**{name}**{source}. {escaped(used.get('summary') or '')}".rstrip()]
-    given = report.get("parameters") or {}
-    if given:
+    given = {k: v for k, v in (report.get("parameters") or {}).items() if not isinstance(v, list | tuple)}
+    if given:  # those of each model stand beside it
         lines.append("Parameters: " + ", ".join(f"{escaped(k)} {escaped(v)}" for k, v in given.items()) + ".")
     if dtype := report.get("out_dtype") or report.get("dtype"):
         lines.append(f"The arithmetic was done in float32, rounded once to {escaped(dtype)}.")
@@ -200,8 +213,9 @@ def sentence(finding: Json) -> str:
     return f"{escaped(finding.get('title') or '')}{f' ({values})' if values else ''}"
 
 
-def licences(cards: Mapping[str, Json], licence: License) -> str:
-    stated = [f"{escaped(label)}: {escaped(id_of(card) or 'none stated')}" for label, card in cards.items()]
+def licences(report: Json, cards: Mapping[str, Json], licence: License) -> str:
+    names = {m.get("label"): shown(m) for m in models(report)}
+    stated = [f"{names.get(k) or escaped(k)}: {escaped(id_of(card) or 'none stated')}" for k, card in cards.items()]
     who = f"By their cards, the parents are licensed as follows. {'; '.join(stated)}. " if stated else ""
     decide = "" if licence.certain else " Read them before you use this model."
     return f"## Licence\n\n{who}{escaped(licence.reason)}{decide}"

@@ -55,7 +55,7 @@ def check(
         findings=by_level(found),
         plan=plan,
         seconds=seconds(plan, models) if plan else 0.0,
-        revisions={str(ref): sha for ref in refs if (sha := checkpoints[ref].source.revision)},
+        revisions={m.label: sha for m in models if (sha := m.checkpoint.source.revision)},
     )
 
 

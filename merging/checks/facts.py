@@ -37,7 +37,12 @@ class Facts:
 def gather(refs: Sequence[ModelRef], checkpoints: Mapping[ModelRef, Checkpoint]) -> list[Facts]:
     """The facts of all models, in their order."""
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda ref: read_facts(str(ref), checkpoints[ref]), refs))
+        return list(pool.map(lambda ref: read_facts(label_of(ref, refs), checkpoints[ref]), refs))
+
+
+def label_of(ref: ModelRef, refs: Sequence[ModelRef]) -> str:
+    """How findings name a model: by its path, and by its revision where two have the same path."""
+    return ref.path if [r.path for r in refs].count(ref.path) == 1 else str(ref)
 
 
 def read_facts(label: str, checkpoint: Checkpoint) -> Facts:

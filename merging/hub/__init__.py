@@ -4,13 +4,16 @@ from merging.hub.access import Account, Hub, local_token, open_model, open_model
 from merging.hub.client import check_repo_id
 from merging.hub.publication import Upload
 from merging.hub.repo import HubRepo
+from merging.hub.words import HubFault, UnknownRepo
 from merging.patience import Patience
 
 __all__ = [
     "Account",
     "Hub",
+    "HubFault",
     "HubRepo",
     "Patience",
+    "UnknownRepo",
     "Upload",
     "check_repo_id",
     "local_token",

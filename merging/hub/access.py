@@ -58,7 +58,7 @@ class Hub:
                 f"{ref.path} has no revision {ref.revision!r}. Give a branch, a tag or a commit SHA that its page "
                 "lists under Files, or leave the revision out to take the newest."
             ) from None
-        repo = HubRepo(ref.path, str(info.sha), str(ref), files, self.client)
+        repo = HubRepo(ref.path, str(info.sha), label_of(ref), files, self.client)
         repo.probe()
         return repo
 
@@ -122,6 +122,12 @@ def most_like(repo_id: str, names: Iterable[str]) -> str | None:
     near = {n: likeness(last(repo_id), last(n)) * 2 + likeness(repo_id, n) for n in sorted(names)}
     best = max(near, key=lambda n: near[n], default=None)
     return best if best and likeness(last(repo_id), last(best)) > 0.7 else None
+
+
+def label_of(ref: ModelRef) -> str:
+    """How messages name a repo; a whole commit SHA is more than they need."""
+    is_sha = re.fullmatch(r"[0-9a-f]{40}", ref.revision or "")
+    return f"{ref.path}@{ref.revision[:8]}" if ref.revision and is_sha else str(ref)
 
 
 def local_token() -> str | bool:

@@ -1,10 +1,13 @@
 """One folder becomes one new repo: checked, created, filled shard by shard, made visible by one commit."""
 
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from huggingface_hub import CommitOperationAdd, ModelCard
 from huggingface_hub.hf_api import RepoFile
 
@@ -69,8 +72,10 @@ class Publication:
         def validate() -> None:
             try:
                 ModelCard(text).validate()
-            except ValueError as error:
-                raise MergeError(f"The metadata of the model card is not valid: {error}. Correct it first.") from None
+            except (ValueError, yaml.YAMLError) as error:
+                raise MergeError(
+                    f"The metadata of the model card is not valid: {complaints(str(error))}. Correct it first."
+                ) from None
 
         self.client.ask("the check of the model card", validate)
 
@@ -172,6 +177,13 @@ class Publication:
             f"Nothing was published, but an empty repo is left at {page(self.repo_id)}: "
             "delete it in its settings, or publish under another name."
         )
+
+
+def complaints(text: str) -> str:
+    """What the Hub says of a card, out of its JSON; any other text on one line."""
+    with suppress(ValueError, TypeError, KeyError):
+        text = "; ".join(str(error["message"]) for error in json.loads(text)["errors"])
+    return " ".join(text.split()).rstrip(".")
 
 
 def list_files(folder: Path) -> dict[str, int]:

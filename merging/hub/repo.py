@@ -83,10 +83,10 @@ class HubRepo:
         """The seconds to wait before the next request, or the error that ends the reading."""
         if self.addresses.pop(file, None) and isinstance(error, HfHubHTTPError) and not may_pass(error):
             return 0  # a signed address expires; the Hub gives a new one
-        if not may_pass(error):
-            raise self.client.in_words(error, self.repo_id) from None
         limit = asked_to_wait(error)
-        if pause is None or limit > self.client.patience.longest_limit:
+        if not may_pass(error) or limit > self.client.patience.longest_limit:
+            raise self.client.in_words(error, self.repo_id) from None
+        if pause is None:
             raise self.gave_up(error, file, at) from None
         return max(pause, limit)
 

@@ -86,7 +86,9 @@ def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: 
     if status == 429:
         when = f"in {wait:.0f} seconds" if wait else "in a few minutes"
         more = ", or sign in: the limit is higher then" if token is False else ""
-        return MergeError(f"The Hub limits how often it may be asked, and the limit is reached. Try {when}{more}.")
+        return MergeError(
+            f"The Hub limits how often it may be asked, and the limit is reached. Try again {when}{more}."
+        )
     if status >= 500:
         return MergeError(
             f"The Hub ({constants.ENDPOINT}) has a fault (status {status}), asked for {about}. "
