@@ -67,7 +67,7 @@ class Run:
 def merge(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], out: Path, options: Options | None = None,
     *, findings: tuple[object, ...] = (),
-) -> Iterator[Progress]:  # fmt: skip
+) -> Generator[Progress, None, None]:  # fmt: skip
     """Merge into the folder `out`, which must not exist; it appears whole at the end, or not at all.
 
     Yields progress. Leaving the loop (closing the iterator) cancels the merge and removes what was staged. In the

@@ -1,0 +1,187 @@
+"""The command line: `python -m merging check | merge | methods`."""
+
+import argparse
+import json
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merging.errors import MergeError
+
+if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and a typing mistake answer at once
+    from merging.checkpoint import Checkpoint
+    from merging.compatibility import Check
+    from merging.recipe import ModelRef, Recipe
+
+FINE, BLOCKED, UNUSABLE, STOPPED = 0, 1, 2, 130
+FAILED = BLOCKED
+POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+class Unusable(MergeError):
+    """The recipe cannot be used, or its models cannot be opened."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = make_parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be told to stop is like Ctrl-C
+    try:
+        return int(given.run(given))
+    except MergeError as e:
+        sys.stderr.write(f"{e}\n")
+        return UNUSABLE if isinstance(e, Unusable) else FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. Nothing was left behind.\n")
+        return STOPPED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m merging", description="Merge fine-tuned language models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_check(commands.add_parser("check", help="say whether the models of a recipe belong together, and the cost"))
+    add_merge(commands.add_parser("merge", help="check a recipe, and merge its models into a folder"))
+    methods = commands.add_parser("methods", help="list the merge methods and their parameters")
+    methods.add_argument("--json", action="store_true", help="for programs")
+    methods.set_defaults(run=run_methods)
+    return parser
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Exit status: 0 fine (perhaps with warnings), 1 blocked, 2 unusable recipe."
+    parser.add_argument("recipe", type=Path, help="a YAML file in mergekit's language")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run_check)
+
+
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Exit status: 0 merged, 1 blocked or failed, 2 unusable recipe, 130 stopped."
+    add = parser.add_argument
+    add("recipe", type=Path, help="a YAML file in mergekit's language")
+    add("out", type=Path, help="the folder to make; it must not exist")
+    add("--allow", action="append", default=[], metavar="FINDING", help="merge although this finding blocks")
+    add("--memory", type=size, default=size("1GB"), help="for the blocks of tensors in work (default: 1GB)")
+    add("--shard-size", type=size, default=size("5GB"), help="of one output file, at most (default: 5GB)")
+    add("--threads", type=positive, help="default: as many as there are cores")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
+    add("--seed", type=natural, help="for methods that choose at random, instead of the recipe's")
+    parser.set_defaults(run=run_merge)
+
+
+def size(text: str) -> int:
+    """Bytes from 500MB, 1.5GB or 2GiB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it like 500MB or 1.5GB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** POWERS[found[2]])
+
+
+def natural(text: str, least: int = 0) -> int:
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    return natural(text, least=1)
+
+
+def run_methods(given: argparse.Namespace) -> int:
+    from merging import console
+    from merging.methods import METHODS
+
+    console.print_methods(list(METHODS.values()), as_json=given.json)
+    return FINE
+
+
+def run_check(given: argparse.Namespace) -> int:
+    from merging import console
+    from merging.compatibility import check
+
+    with ExitStack() as opened:
+        recipe = read_recipe(given.recipe)
+        found = check(recipe, open_models(recipe, opened))
+    if given.json:
+        sys.stdout.write(json.dumps(console.check_tree(found), indent=2, ensure_ascii=False) + "\n")
+    else:
+        console.print_check(found)
+    return BLOCKED if found.blocked else FINE
+
+
+def run_merge(given: argparse.Namespace) -> int:
+    from merging import console
+    from merging.compatibility import check
+    from merging.engine import Options, merge
+
+    options = Options(given.memory, given.shard_size, given.threads, given.device)
+    check_allowed(given.allow)
+    with ExitStack() as opened:
+        recipe = read_recipe(given.recipe)
+        recipe = recipe if given.seed is None else replace(recipe, seed=given.seed)
+        models = open_models(recipe, opened)
+        found = check(recipe, models, options, out=given.out)
+        console.print_check(found, to_stderr=True)
+        if blocking := [f.id for f in found.findings if f.level == "block" and f.id not in given.allow]:
+            raise MergeError(f"The merge is blocked by {', '.join(blocking)}. {way_out(found, blocking)}")
+        progress = opened.enter_context(closing(merge(recipe, models, given.out, options, findings=found.findings)))
+        console.follow(progress)
+    sys.stderr.write(f"Merged into {given.out}.\n")
+    return FINE
+
+
+def check_allowed(allowed: Sequence[str]) -> None:
+    from merging.findings import KINDS
+    from merging.settings import nearest
+
+    for finding in allowed:
+        if finding not in KINDS:
+            raise Unusable(f"--allow {finding}: there is no such finding. {nearest(finding, KINDS)}")
+
+
+def way_out(found: "Check", blocking: Sequence[str]) -> str:
+    final = [f.id for f in found.findings if f.level == "block" and not f.computable]
+    if final:
+        return f"Nothing can be computed with {', '.join(final)}: see what to do above."
+    return f"To merge all the same, add {' '.join(f'--allow {finding}' for finding in blocking)}."
+
+
+def read_recipe(path: Path) -> "Recipe":
+    from merging.recipe import parse_recipe
+
+    try:
+        return parse_recipe(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise Unusable(f"The recipe {path} cannot be read: {e.strerror or e}.") from None
+    except UnicodeDecodeError:
+        raise Unusable(f"The recipe {path} is not text in UTF-8.") from None
+    except MergeError as e:
+        raise Unusable(f"{path}: {e}") from None
+
+
+def open_models(recipe: "Recipe", opened: ExitStack) -> "dict[ModelRef, Checkpoint]":
+    """Every model of the recipe, closed when `opened` is. The Hub client is imported only for what is not a folder."""
+    from merging.checkpoint import Folder, open_checkpoint
+    from merging.recipe import all_models
+
+    found, hub = {}, None
+    for ref in all_models(recipe):
+        try:
+            if Path(ref.path).is_dir():
+                found[ref] = open_checkpoint(Folder(Path(ref.path)))
+            else:
+                from merging.hub import Hub, local_token, open_model
+
+                hub = hub or Hub(local_token())
+                found[ref] = open_model(ref, hub)
+        except MergeError as e:
+            raise Unusable(str(e)) from e
+        opened.callback(found[ref].source.close)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""What the command line shows: findings, methods and progress."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from merging.compatibility import Check
+from merging.engine import Progress
+from merging.findings import Finding
+from merging.methods import Method, Param
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MARKS = {"block": ("BLOCK", "bold red"), "warn": ("warn", "yellow"), "ok": ("ok", "green")}
+QUIET = 5.0  # seconds between two lines where there is no terminal
+
+
+def console(*, to_stderr: bool) -> "Console":
+    from rich.console import Console  # it takes a tenth of a second
+
+    return Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+
+
+def print_check(check: Check, *, to_stderr: bool = False) -> None:
+    """Findings as a table: what blocks first. Then the cost in one sentence."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    cost = [f for f in check.findings if f.id == "cost"]
+    for finding in (f for f in check.findings if f.id != "cost"):
+        mark, style = MARKS[finding.level]
+        table.add_row(Text(mark, style), Text(finding.id), Text("\n".join(lines_of(finding))))
+    out = console(to_stderr=to_stderr)
+    out.print(table)
+    for finding in cost:
+        out.print(Text(finding.title))
+
+
+def lines_of(finding: Finding) -> Iterator[str]:
+    """A finding in lines: what, which models, why it matters, what to do."""
+    yield finding.title
+    if finding.level != "ok":
+        yield from (f"  {model}: {value}" for model, value in zip(finding.models, finding.values, strict=False))
+        yield from (text for text in (finding.why, finding.remedy) if text)
+
+
+def check_tree(check: Check) -> dict[str, Any]:
+    """A check for programs."""
+    plan = check.plan
+    cost = None if plan is None else {
+        "read_bytes": plan.read_bytes, "write_bytes": plan.write_bytes, "peak_memory_bytes": plan.peak_memory_bytes,
+        "disk_bytes": plan.disk_bytes, "shards": len(plan.shards), "seconds": check.seconds,
+    }  # fmt: skip
+    return {
+        "blocked": check.blocked,
+        "findings": [asdict(f) for f in check.findings],
+        "revisions": dict(check.revisions),
+        "cost": cost,
+    }
+
+
+def print_methods(methods: Sequence[Method], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps([method_tree(m) for m in methods], indent=2, ensure_ascii=False) + "\n")
+        return
+    for method in methods:
+        models = f"{method.min_models}" if method.max_models == method.min_models else f"{method.min_models} or more"
+        beside = " and a base" if method.needs_base else ""
+        lines = [f"{method.name}: {method.summary}", f"    models: {models}{beside}"]
+        lines += [f"    {p.name}: {describe(p)}" for p in method.params]
+        sys.stdout.write("\n".join([*lines, f"    {method.paper}"] if method.paper else lines) + "\n\n")
+
+
+def describe(param: Param) -> str:
+    default = "required" if param.default is None else f"default {json.dumps(param.default)}"
+    within = f", {param.range.low:g} to {param.range.high:g}" if param.range else ""
+    return f"{param.help} ({default}{within}{', per model' if param.per_model else ''})"
+
+
+def method_tree(method: Method) -> dict[str, Any]:
+    """What a method declares, for programs."""
+    return {
+        "name": method.name,
+        "title": method.title,
+        "summary": method.summary,
+        "paper": method.paper,
+        "needs_base": method.needs_base,
+        "min_models": method.min_models,
+        "max_models": method.max_models,
+        "random": method.random,
+        "params": [param_tree(p) for p in method.params],
+    }
+
+
+def param_tree(param: Param) -> dict[str, Any]:
+    within = None if param.range is None else [param.range.low, param.range.high]
+    return {
+        "name": param.name,
+        "type": param.type.__name__,
+        "default": param.default,
+        "per_model": param.per_model,
+        "range": within,
+        "help": param.help,
+    }
+
+
+def follow(steps: Iterable[Progress]) -> None:
+    """Show progress until it ends: a bar on a terminal, else a line now and then."""
+    if sys.stderr.isatty():
+        follow_with_bar(steps)
+    else:
+        follow_in_lines(steps)
+
+
+def follow_with_bar(steps: Iterable[Progress]) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+               TextColumn("{task.description}", markup=False))  # fmt: skip
+    with Progress(*columns, console=console(to_stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        for step in steps:
+            bar.update(task, total=step.total_bytes, completed=step.done_bytes, description=step.tensor)
+
+
+def follow_in_lines(steps: Iterable[Progress]) -> None:
+    began = said = time.monotonic()
+    for step in steps:
+        now = time.monotonic()
+        if now - said >= QUIET or step.done_bytes == step.total_bytes:
+            said = now
+            sys.stderr.write(line_of(step, now - began) + "\n")
+            sys.stderr.flush()
+
+
+def line_of(step: Progress, seconds: float) -> str:
+    rate = step.done_bytes / max(seconds, 1e-3)
+    left = (step.total_bytes - step.done_bytes) / max(rate, 1)
+    return (
+        f"{100 * step.done_bytes // max(step.total_bytes, 1)} %, {step.done_bytes / 1e9:.2f} of "
+        f"{step.total_bytes / 1e9:.2f} GB, {rate / 1e9:.2f} GB/s, {left:.0f} s left"
+    )
