@@ -94,12 +94,16 @@ def shown(model: Json) -> str:
     """A model as a link where it has a page, by the name of its folder where it has not."""
     if repo_id := model.get("repo_id"):
         return link(plain(repo_id), HUB)
-    return code(plain(model.get("label", "")).rstrip("/").rpartition("/")[2] or "a folder")
+    return code(folder_name(plain(model.get("label", ""))) or "a folder")
+
+
+def folder_name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def title(report: Json) -> str:
     parents = [m for m in models(report) if not is_base(m)]
-    names = [plain(m.get("repo_id") or m.get("label") or "").rstrip("/").rpartition("/")[2] for m in parents]
+    names = [folder_name(plain(m.get("repo_id") or m.get("label") or "")) for m in parents]
     return f"# Merge of {escaped(listed(names))}" if 0 < len(names) <= 3 else f"# Merge of {len(names)} models"
 
 
@@ -121,8 +125,14 @@ def merged(report: Json) -> str:
 
 
 def settings(model: Json) -> str:
-    given = model.get("parameters") or {}
-    return ", ".join(f"{escaped(name)} {escaped(value)}" for name, value in given.items())
+    return pairs(model.get("parameters") or {})
+
+
+def pairs(settings: Json) -> str:
+    """`weight 0.5, normalize true`, with values as a recipe has them."""
+    return ", ".join(
+        f"{escaped(k)} {escaped(str(v).lower() if isinstance(v, bool) else v)}" for k, v in settings.items()
+    )
 
 
 def method(report: Json) -> str:
@@ -133,7 +143,7 @@ def method(report: Json) -> str:
     lines = [f"**{name}**{source}. {escaped(used.get('summary') or '')}".rstrip()]
     given = {k: v for k, v in (report.get("parameters") or {}).items() if not isinstance(v, list | tuple)}
     if given:  # those of each model stand beside it
-        lines.append("Parameters: " + ", ".join(f"{escaped(k)} {escaped(v)}" for k, v in given.items()) + ".")
+        lines.append(f"Parameters: {pairs(given)}.")
     if dtype := report.get("out_dtype") or report.get("dtype"):
         lines.append(f"The arithmetic was done in float32, rounded once to {escaped(dtype)}.")
     return "## Method\n\n" + "\n\n".join(lines)
@@ -159,16 +169,19 @@ print(chat(messages, max_new_tokens=200)[0]["generated_text"][-1]["content"])"""
 
 def reproducing(report: Json) -> str:
     version = report.get("alloy") or (report.get("versions") or {}).get("alloy")
-    seed = f" Random choices follow from the seed {escaped(report['seed'])}." if "seed" in report else ""
+    random = METHODS[name].random if (name := str(method_of(report).get("name"))) in METHODS else True
+    seed = f" Random choices follow from the seed {escaped(report['seed'])}." if random and "seed" in report else ""
     lines = [
         f"With Alloy{f' {escaped(version)}' if version else ''}, and the parents at the commits above:",
         fenced("python -m merging merge merge_recipe.yaml OUT", "bash"),
-        f"The result is the same bit for bit, on any machine and with any number of threads.{seed}",
+        f"The result is the same bit for bit, whatever the number of threads and the memory.{seed}",
     ]
-    folders = [m for m in models(report) if not m.get("repo_id")]
+    folders = [shown(m) for m in models(report) if not m.get("repo_id")]
     if folders:
+        many = len(folders) > 1
         lines.append(
-            f"{listed([shown(m) for m in folders])} was read from a local folder, and is needed for it as well."
+            f"{listed(folders)} {'were' if many else 'was'} read from {'local folders' if many else 'a local folder'}, "
+            f"and {'are' if many else 'is'} needed for it as well."
         )
     if shards := report.get("shards"):
         rows = [[code(s.get("file", "")), f"{s.get('bytes', 0):,}", code(s.get("sha256", ""))] for s in shards]
@@ -180,11 +193,25 @@ def reproducing(report: Json) -> str:
 
 def checked(report: Json) -> str:
     """The findings. A block that was overridden comes first, and is called what it is."""
-    found, allowed = list(report.get("findings") or ()), set(report.get("allowed") or ())
+    found, allowed = [without_paths(f, report) for f in report.get("findings") or ()], set(report.get("allowed") or ())
     lines = [*overridden(found, allowed), *warnings(found), *fine(found)]
     if not lines:
         return ""
     return "## What was checked before the merge\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def without_paths(finding: Json, report: Json) -> Json:
+    """A finding that names local models by their folder alone: where it lies is nobody's business."""
+    paths = [str(m.get("label")) for m in models(report) if not m.get("repo_id") and m.get("label")]
+
+    def short(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [short(one) for one in value]
+        for path in sorted(paths, key=len, reverse=True):
+            value = value.replace(path, folder_name(path)) if isinstance(value, str) else value
+        return value
+
+    return {key: short(value) for key, value in finding.items()}
 
 
 def overridden(found: Sequence[Json], allowed: set[str]) -> Iterator[str]:
@@ -196,20 +223,20 @@ def overridden(found: Sequence[Json], allowed: set[str]) -> Iterator[str]:
 
 def warnings(found: Sequence[Json]) -> Iterator[str]:
     for f in found:
-        if f.get("level") == "warn":
+        if f.get("level") == "warn" and f.get("id") != "licence":
             yield f"**Warning:** {sentence(f)} {escaped(f.get('why') or '')}".rstrip()
 
 
 def fine(found: Sequence[Json]) -> Iterator[str]:
     for f in found:
-        if f.get("level") == "ok" and f.get("id") != "cost":
+        if f.get("level") == "ok" and f.get("id") not in ("cost", "licence"):
             yield sentence(f)
 
 
 def sentence(finding: Json) -> str:
     """The title, and what each model has, where they have something."""
-    pairs = zip(finding.get("models") or (), finding.get("values") or (), strict=False)
-    values = "; ".join(f"{escaped(label)}: {escaped(value)}" for label, value in pairs)
+    both = zip(finding.get("models") or (), finding.get("values") or (), strict=False)
+    values = "; ".join(f"{escaped(label)}: {escaped(value)}" for label, value in both)
     return f"{escaped(finding.get('title') or '')}{f' ({values})' if values else ''}"
 
 

@@ -9,9 +9,20 @@ from merging.findings import listed
 # From the least demanding to the most: what the later one asks for covers the earlier.
 # Source of the ids: https://huggingface.co/docs/hub/repositories-licenses
 PERMISSIVE = (
-    "cc0-1.0", "unlicense", "wtfpl", "0bsd", "mit-0", "zlib", "isc", "mit", "bsd", "bsd-2-clause", "bsd-3-clause",
+    "cc0-1.0", "unlicense", "wtfpl", "zlib", "isc", "mit", "bsd", "bsd-2-clause", "bsd-3-clause",
     "bsd-3-clause-clear", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "apache-2.0",
 )  # fmt: skip
+# Those that ask for more than a notice; others than these are not of the Hub's list, and count as `other`.
+STRICT_IDS = """
+openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m openrail++
+afl-3.0 artistic-2.0 bsl-1.0 c-uda cc cc-by-2.5 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
+cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0
+cdla-permissive-1.0 cdla-permissive-2.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl
+gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0
+odc-by odbl openmdw-1.0 osl-3.0 postgresql ofl-1.1 ncsa pddl lgpl-lr deepfloyd-if-license
+fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma
+"""
+STRICT = frozenset(STRICT_IDS.split())
 SAYS_NOTHING = ("", "unknown", "none")
 
 
@@ -61,10 +72,13 @@ def same_everywhere(id: str, cards: Mapping[str, Mapping[str, Any]]) -> License:
 
 
 def id_of(card: Mapping[str, Any]) -> str:
+    """The Hub's id of the licence that a card states: `other` for several or an unknown one, empty for none."""
     found = card.get("license")
     ids = sorted({str(f).strip().lower() for f in (found if isinstance(found, list) else [found]) if f is not None})
     known = [f for f in ids if f not in SAYS_NOTHING]
-    return known[0] if len(known) == 1 else "other" if known else ""
+    if len(known) == 1 and (known[0] in PERMISSIVE or known[0] in STRICT):
+        return known[0]
+    return "other" if known else ""
 
 
 def text(value: Any) -> str | None:
