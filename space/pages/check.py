@@ -19,7 +19,8 @@ EMPTY = view.empty(
 )
 READING = view.empty("Checking", "Reading configs, tokenizers, headers and samples of weights.", busy=True)
 OUTDATED = view.note("The recipe has changed since this check. Check again.", "warn")
-FOLD_ON_PHONES = "() => { if (matchMedia('(max-width: 999px)').matches) document.body.classList.add('recipe-folded') }"
+# After Check a phone shows the verdict, and the recipe as one line.
+FOLD = "() => { document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}) }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, desk: Desk, shared: Shar
             return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), view.note(str(e), "error")]
         return [job.id, "", gr.Timer(active=True), gr.Tabs(selected="merge"), ""]
 
-    recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD_ON_PHONES, **QUICK).then(
+    recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD, **QUICK).then(
         check, recipe.yaml, [*stage.outputs, recipe.check, shared.checked], **QUEUED
     )
     recipe.yaml.change(outdated, [recipe.yaml, shared.checked], [stage.merge, stage.why_not, recipe.check], **QUICK)

@@ -16,7 +16,7 @@ from space.pages.desk import QUICK, Desk, Shared, Token
 from space.pages.jobs import build_jobs, wire_jobs
 from space.pages.merge import build_merge, wire_merge
 from space.pages.publish import build_publish, wire_publish
-from space.pages.recipe import MAX_ROWS, RecipeColumn, build_recipe, shown_form, texts, wire_recipe
+from space.pages.recipe import MAX_ROWS, RecipeColumn, build_examples, build_recipe, shown_form, texts, wire_recipe
 from space.service import Service
 from space.settings import Settings
 from space.viewer import Viewer
@@ -32,9 +32,10 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
             if settings.hosted:
                 gr.LoginButton(size="sm", scale=0)
+        buttons = build_examples(examples)
         with gr.Row(elem_classes="workbench"):
             with gr.Column(elem_classes="recipe", scale=0, min_width=380):
-                recipe, buttons = build_recipe(examples)
+                recipe = build_recipe()
             with gr.Column(elem_classes="stages", scale=1, min_width=320):
                 shared = build_stages(recipe, desk)
         wire_recipe(recipe, finder(desk))

@@ -68,11 +68,13 @@ class RecipeColumn:
         return [self.yaml, self.problem, self.summary]
 
 
-def build_recipe(examples: Sequence[tuple[str, Form]]) -> tuple[RecipeColumn, list[gr.Button]]:
-    """Lay out the column. Returns it, and one button for each example."""
-    summary = gr.HTML(view.summary(Form()), elem_classes="only-phone recipe-summary")
+def build_recipe() -> RecipeColumn:
+    """Lay out the column."""
+    with gr.Row(elem_classes="only-phone recipe-summary"):
+        summary = gr.HTML(view.summary(Form()))
+        fold = gr.Button("Change", size="sm", scale=0, min_width=90, elem_classes="quiet")
+        fold.click(None, js="() => document.querySelector('.workbench').classList.toggle('folded')")
     with gr.Column(elem_classes="recipe-body"):
-        buttons = build_examples(examples)
         gr.HTML("<h2>Models</h2>")
         base, base_revision = build_base()
         rows = tuple(build_row(i) for i in range(MAX_ROWS))
@@ -89,7 +91,7 @@ def build_recipe(examples: Sequence[tuple[str, Form]]) -> tuple[RecipeColumn, li
             problem = gr.HTML("", elem_id="recipe-problem")
     with gr.Row(elem_classes="next-action"):
         check = gr.Button("Check", variant="primary", elem_id="check-button")
-    column = RecipeColumn(
+    return RecipeColumn(
         base,
         base_revision,
         method,
@@ -105,20 +107,17 @@ def build_recipe(examples: Sequence[tuple[str, Form]]) -> tuple[RecipeColumn, li
         check,
         gr.State(2),
     )
-    return column, buttons
 
 
 def build_examples(examples: Sequence[tuple[str, Form]]) -> list[gr.Button]:
-    if not examples:
-        return []
-    gr.HTML('<p class="help">Start from an example:</p>', elem_classes="examples-label")
     with gr.Row(elem_classes="examples"):
+        gr.HTML('<p class="help">Examples</p>')
         return [gr.Button(title, size="sm", elem_classes="quiet") for title, _ in examples]
 
 
 def build_base() -> tuple[gr.Dropdown, gr.Textbox]:
     with gr.Column(elem_classes="model-row base"):
-        base = repo_box("Base", "The model that all fine-tunes started from")
+        base = repo_box("Base: what all of them started from")
         with gr.Accordion("Revision", open=False, elem_classes="more"):
             revision = gr.Textbox(label="Revision of the base", placeholder="main", max_lines=1)
     return base, revision
@@ -128,7 +127,7 @@ def build_row(index: int) -> ModelRow:
     name = f"Model {index + 1}"
     with gr.Column(visible=index < 2, elem_classes=["model-row", f"c{index + 1}"]) as group:
         with gr.Row(elem_classes="model-head"):
-            repo = repo_box(name, "")
+            repo = repo_box(name)
             remove = gr.Button("Remove", size="sm", elem_classes="remove quiet", min_width=72, scale=0)
         weight = gr.Slider(-2, 2, 1.0, step=0.05, label=f"Lambda {index + 1}", elem_classes="lambda")
         with gr.Accordion("More", open=False, elem_classes="more"):
@@ -140,10 +139,8 @@ def build_row(index: int) -> ModelRow:
     return ModelRow(group, repo, weight, revision, own, remove)
 
 
-def repo_box(name: str, info: str) -> gr.Dropdown:
-    return gr.Dropdown(
-        [], value=None, label=name, info=info or None, allow_custom_value=True, filterable=True, elem_classes="repo"
-    )
+def repo_box(name: str) -> gr.Dropdown:
+    return gr.Dropdown([], value=None, label=name, allow_custom_value=True, filterable=True, elem_classes="repo")
 
 
 # -- values of the controls <-> form -----------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""The form and the recipe say the same, whichever was changed."""
+
+import pytest
+
+from merging.methods import METHODS
+from merging.recipe import parse_recipe, to_yaml
+from space.form import Form, Row, from_recipe, lambda_param, to_recipe
+
+
+def form_for(name: str) -> Form:
+    method = METHODS[name]
+    slider = lambda_param(method)
+    settings = {} if slider is None else {slider.name: 0.5}
+    most = method.max_models or 3
+    rows = tuple(Row(f"acme/m{i}", "", settings) for i in range(most))
+    shared = {
+        p.name: p.default if p.default is not None else p.range.start if p.range and p.range.start else 0.5
+        for p in method.params
+        if p is not slider
+    }
+    return Form("acme/base" if method.needs_base else "", "", rows, name, shared)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_form_survives_the_way_through_yaml_for_every_method(name):
+    form = form_for(name)
+    assert from_recipe(parse_recipe(to_yaml(to_recipe(form)))) == form
+
+
+def test_rows_without_a_model_are_left_out():
+    form = Form("acme/base", "", (Row(), Row("acme/a", "", {"weight": 1.0}), Row()))
+    assert [str(m.model) for m in to_recipe(form).models] == ["acme/a"]
+
+
+def test_a_revision_may_stand_after_the_name_or_beside_it():
+    form = Form("acme/base@v1", "", (Row("acme/a", " abc ", {"weight": 1.0}),))
+    recipe = to_recipe(form)
+    assert (str(recipe.base), str(recipe.models[0].model)) == ("acme/base@v1", "acme/a@abc")
+
+
+def test_a_setting_that_the_method_does_not_have_is_left_out():
+    form = Form("acme/base", "", (Row("acme/a", "", {"weight": 1.0, "density": 0.5}),), "task_arithmetic", {"t": 0.3})
+    recipe = to_recipe(form)
+    assert recipe.parameters == {} and recipe.models[0].parameters == {"weight": 1.0}
+
+
+def test_a_weight_for_all_models_is_shown_in_every_row():
+    text = """
+merge_method: linear
+models: [{model: acme/a}, {model: acme/b, parameters: {weight: 0.25}}]
+parameters: {weight: 0.75}
+"""
+    form = from_recipe(parse_recipe(text))
+    assert [row.settings["weight"] for row in form.rows] == [0.75, 0.25] and "weight" not in form.settings
