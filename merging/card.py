@@ -200,18 +200,16 @@ def checked(report: Json) -> str:
     return "## What was checked before the merge\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def without_paths(finding: Json, report: Json) -> Json:
-    """A finding that names local models by their folder alone: where it lies is nobody's business."""
-    paths = [str(m.get("label")) for m in models(report) if not m.get("repo_id") and m.get("label")]
-
-    def short(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [short(one) for one in value]
-        for path in sorted(paths, key=len, reverse=True):
-            value = value.replace(path, folder_name(path)) if isinstance(value, str) else value
-        return value
-
-    return {key: short(value) for key, value in finding.items()}
+def without_paths(value: Any, report: Json) -> Any:
+    """Texts that name local models by their folder alone: where it lies is nobody's business."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(one, report) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(one, report) for one in value]
+    paths = [str(m["label"]) for m in models(report) if m.get("label") and not m.get("repo_id")]
+    for path in sorted(paths, key=len, reverse=True):
+        value = value.replace(path, folder_name(path)) if isinstance(value, str) else value
+    return value
 
 
 def overridden(found: Sequence[Json], allowed: set[str]) -> Iterator[str]:
@@ -245,7 +243,7 @@ def licences(report: Json, cards: Mapping[str, Json], licence: License) -> str:
     stated = [f"{names.get(k) or escaped(k)}: {escaped(id_of(card) or 'none stated')}" for k, card in cards.items()]
     who = f"By their cards, the parents are licensed as follows. {'; '.join(stated)}. " if stated else ""
     decide = "" if licence.certain else " Read them before you use this model."
-    return f"## Licence\n\n{who}{escaped(licence.reason)}{decide}"
+    return f"## Licence\n\n{who}{escaped(without_paths(licence.reason, report))}{decide}"
 
 
 def limits(report: Json) -> str:

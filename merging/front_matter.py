@@ -1,5 +1,6 @@
 """The metadata at the head of a model card: read from anybody's text, written by the YAML library only."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,16 +10,13 @@ from merging.errors import MergeError
 from merging.strict_yaml import load_yaml
 
 MARK = "---"
-MAX_LINES = 5_000  # of metadata; evaluation results can be long
+BLOCK = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
-def split(text: str) -> tuple[str, str]:
+def split(card: str) -> tuple[str, str]:
     """The YAML between the marks, and the text after them; no YAML where the card does not start with a mark."""
-    lines = text.removeprefix("\ufeff").splitlines()
-    ends = [n for n, line in enumerate(lines[1:MAX_LINES], 1) if line.rstrip() == MARK]
-    if not lines or lines[0].rstrip() != MARK or not ends:
-        return "", text
-    return "\n".join(lines[1 : ends[0]]), "\n".join(lines[ends[0] + 1 :]).lstrip("\n")
+    found = BLOCK.match(card)
+    return (found[1], card[found.end() :].lstrip("\r\n")) if found else ("", card)
 
 
 def read_front_matter(text: str) -> dict[str, Any]:

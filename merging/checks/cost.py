@@ -18,8 +18,7 @@ HUB_SPEED = 50e6
 
 
 def check_cost(plan: Plan, models: Sequence[Facts], out: Path) -> Iterator[Finding]:
-    remote = [m for m in models if m.repo_id]
-    memory = plan.peak_memory_bytes + KEPT * len(remote)
+    memory = plan.peak_memory_bytes + sum(min(KEPT, stored(m)) for m in models if m.repo_id)  # what is read ahead
     free_disk, free_memory = shutil.disk_usage(existing(out)).free, available_memory()
     if plan.disk_bytes > free_disk:
         yield too_little(
@@ -52,6 +51,10 @@ def seconds(plan: Plan, models: Sequence[Facts]) -> float:
     remote = sum(1 for m in models if m.repo_id) / len(models)
     far = plan.read_bytes * remote
     return far / HUB_SPEED + max(0.0, estimate_seconds(plan, bytes_per_second=DISK_SPEED) - far / DISK_SPEED)
+
+
+def stored(model: Facts) -> int:
+    return sum(info.nbytes for info in model.checkpoint.tensors.values())
 
 
 def existing(path: Path) -> Path:
