@@ -1,7 +1,8 @@
 """One block of a tensor: its inputs read from every model, measured or merged grain by grain, and written."""
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,8 @@ from merging.methods import Method
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, Settings, compute
 from merging.plan import Step
-from merging.soundness import check_output
+from merging.soundness import TORCH_DTYPES, bytes_of, check_output, refuse_non_finite
 from merging.writer import ShardFile
-
-TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Piece:
     start: int  # first element
     count: int
     buffers: Tensor  # uint8
+    unchecked: bool = False  # read for the first time: its numbers may not be finite
 
     def raw(self, i: int) -> Tensor:
         """The bytes of the i-th input. Each begins aligned, whatever the types of those before it."""
@@ -75,12 +75,18 @@ class Piece:
         """Where the grains of this block begin and end, from its first element."""
         return [(at, min(at + GRAIN, self.count)) for at in range(0, self.count, GRAIN)] or [(0, 0)]
 
+    def widened(self) -> Iterator[Block]:
+        """Every grain of the block, as float32 on the device."""
+        return (self.widen(begin, end) for begin, end in self.grains())
+
     def widen(self, begin: int, end: int) -> Block:
-        """A grain of every input as float32."""
         job = self.job
         wide = torch.empty((len(job.step.inputs), end - begin), dtype=torch.float32, device=job.device)
         for i, row in enumerate(wide):
             row.copy_(self.values(i)[begin:end])
+        # A sum is finite only if everything in it is. That it may overflow as well costs a second look, no more.
+        if self.unchecked and not math.isfinite(wide.sum().item()):
+            refuse_non_finite(job.step, job.checkpoints)
         chance = Chance(job.seed, job.step.name, self.start + begin, job.device)
         return Block(wide[0], wide[1:], chance) if job.method.needs_base else Block(None, wide, chance)
 
@@ -88,22 +94,17 @@ class Piece:
 Stage = Callable[[Piece], "Tensor | None"]  # something to be done with every block of a tensor
 
 
-def bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.view(torch.uint8).numpy())  # type: ignore[arg-type] # numpy's arrays are buffers
-
-
 def measure_block(piece: Piece, look: Pass) -> Tensor:
-    """One pass over a block: int64, summed; or float64 with one row for each grain, to be summed in order later."""
-    found = [look(piece.widen(*grain)).cpu() for grain in piece.grains()]
-    return torch.stack(found).sum(0) if found[0].dtype == torch.int64 else torch.stack(found)
+    """One pass of a measure over a block."""
+    return look(piece.widened()).cpu()
 
 
 def merge_block(piece: Piece, measured: Any) -> None:
     """Compute a block and write it to its place, rounded once."""
     job = piece.job
     merged = torch.empty(piece.count, dtype=TORCH_DTYPES[job.step.dtype])
-    for begin, end in piece.grains():
-        wide = compute(job.method, piece.widen(begin, end), measured, job.settings)
+    for (begin, end), block in zip(piece.grains(), piece.widened(), strict=True):
+        wide = compute(job.method, block, measured, job.settings)
         check_output(job.step, wide)
         merged[begin:end].copy_(wide)
     write_block(piece, merged)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from merging.blocks import Job, Piece, Stage
 from merging.budget import IN_FLIGHT, Budget
-from merging.soundness import check_inputs
 from merging.totals import Total
 
 Stages = Generator[Stage, Total, None]  # yields what to do with every block, gets the total of what that found
@@ -114,10 +113,8 @@ class Schedule:
         block, size = task.started, self.budget.block
         count = min(size, task.job.step.numel - block * size)
         buffers = task.held[block] if task.held else self.take()
-        piece = Piece(task.job, block * size, count, buffers)
-        future = self.pool.submit(
-            work, piece, task.stage, read=task.reads, check=task.first and task.job.step.is_merged
-        )
+        piece = Piece(task.job, block * size, count, buffers, unchecked=task.first)
+        future = self.pool.submit(work, piece, task.stage, read=task.reads)
         future.add_done_callback(lambda f: self.done.put((task, piece, f)))
         task.started += 1
         self.in_flight += 1
@@ -143,14 +140,12 @@ class Schedule:
         return True
 
 
-def work(piece: Piece, stage: Stage, *, read: bool, check: bool) -> Tensor | None:
+def work(piece: Piece, stage: Stage, *, read: bool) -> Tensor | None:
     """What a thread does with a block."""
     if piece.job.stopped.is_set():
         return None
     if read:
         piece.read()
-    if check:
-        check_inputs(piece)
     return stage(piece)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,14 +37,19 @@ class Chance:
         """Uniform int32 numbers [count] for the elements of the stretch."""
         assert self.start % 2 == 0, "a stretch must start at an even element"
         key = stream_key(self.seed, self.tensor, model)
-        words = torch.arange(1, (count + 1) // 2 + 1, dtype=torch.int64, device=self.device)
-        words.mul_(signed(GOLDEN)).add_(signed(key + self.start // 2 * GOLDEN))
+        words = counters((count + 1) // 2, self.device) + signed(key + self.start // 2 * GOLDEN)
         return mix(words).view(torch.int32)[:count]
 
 
 def stream_key(seed: int, tensor: str, model: int) -> int:
     text = f"{seed}\0{model}\0{tensor}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+@lru_cache(maxsize=2)
+def counters(count: int, device: str) -> Tensor:
+    """GOLDEN times 1, 2, 3 and so on."""
+    return torch.arange(1, count + 1, dtype=torch.int64, device=device).mul_(signed(GOLDEN))
 
 
 def mix(words: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What methods must know of a whole tensor before they can compute a block of it."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -32,17 +32,26 @@ def magnitude_cuts(numel: int, settings: Settings) -> Generator[Pass, Tensor, tu
     )
 
 
-def count_high_halves(block: Block) -> Tensor:
+def count_high_halves(grains: Iterator[Block]) -> Tensor:
     """How many changes of each model have which upper 15 bits: int64 [n, 32768]."""
-    halves = block.deltas.abs().view(torch.int32).bitwise_right_shift_(16)
-    return torch.stack([torch.bincount(row, minlength=HIGH_BINS) for row in halves])
+    return count_keys((magnitude_bits(block) >> 16 for block in grains), HIGH_BINS)
 
 
-def count_low_halves(block: Block, bins: Sequence[int]) -> Tensor:
+def count_low_halves(grains: Iterator[Block], bins: Sequence[int]) -> Tensor:
     """How many changes of each model, of those in its bin, have which lower 16 bits: int64 [n, 65536]."""
-    bits = block.deltas.abs().view(torch.int32)
-    inside = (row[row.bitwise_right_shift(16) == b] & 0xFFFF for row, b in zip(bits, bins, strict=True))
-    return torch.stack([torch.bincount(row, minlength=LOW_BINS) for row in inside])
+    inside = ([row[row >> 16 == b] & 0xFFFF for row, b in zip(magnitude_bits(g), bins, strict=True)] for g in grains)
+    return count_keys(inside, LOW_BINS)
+
+
+def magnitude_bits(block: Block) -> Tensor:
+    """int32 [n, elements] that is ordered as the magnitudes of the changes are."""
+    return block.deltas.view(torch.int32) & 0x7FFFFFFF
+
+
+def count_keys(keys: Iterable[Iterable[Tensor]], bins: int) -> Tensor:
+    """How often each key occurs for each model. Counted once for all grains: a count is as long as a grain itself."""
+    by_model = zip(*keys, strict=True)
+    return torch.stack([torch.bincount(torch.cat(found), minlength=bins) for found in by_model])
 
 
 def find_bin(counts: Tensor, k: int) -> tuple[int, int]:
@@ -55,6 +64,11 @@ def find_bin(counts: Tensor, k: int) -> tuple[int, int]:
 
 def cut(high: int, low: int) -> float:
     return torch.tensor(high << 16 | low, dtype=torch.int32).view(torch.float32).item()
+
+
+def sums_around(grains: Iterator[Block], keep: Callable[[Block], Tensor]) -> Tensor:
+    """The sums of magnitudes of all changes and of those that `keep` keeps, by model: float64 [grains, 2, n]."""
+    return torch.stack([torch.stack([absolute_sums(g.deltas), absolute_sums(keep(g))]) for g in grains])
 
 
 def absolute_sums(tensors: Tensor) -> Tensor:

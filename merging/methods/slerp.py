@@ -1,7 +1,7 @@
 """Interpolation along the arc between two models."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Annotated
 
 import torch
@@ -16,8 +16,12 @@ LEAST_NORM = 1e-8  # mergekit's: a shorter vector is not normalised
 Shares = tuple[float, float]  # how much of the base and of the model
 
 
+def squares_and_products(grains: Iterator[Block]) -> Tensor:
+    return torch.stack([squares_and_product(block) for block in grains])
+
+
 def squares_and_product(block: Block) -> Tensor:
-    """Sums over the block, float64 [3]: base squared, model squared, base times model."""
+    """Sums over a grain, float64 [3]: base squared, model squared, base times model."""
     assert block.base is not None
     base, model = block.base.double(), block.models[0].double()
     return row_sums(torch.stack([base * base, model * model, base * model]))
@@ -25,7 +29,7 @@ def squares_and_product(block: Block) -> Tensor:
 
 def arc_shares(numel: int, settings: Settings) -> Generator[Pass, Tensor, Shares]:
     """The shares of both ends, from the angle between the two whole tensors as vectors."""
-    base, model, product = (yield squares_and_product).tolist()
+    base, model, product = (yield squares_and_products).tolist()
     for square in (base, model):
         product /= math.sqrt(square) if math.sqrt(square) > LEAST_NORM else 1
     return shares(product, settings["t"])

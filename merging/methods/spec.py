@@ -1,7 +1,7 @@
 """What a merge method is, and how one is declared."""
 
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -64,7 +64,9 @@ class Block:
         return self.models - self.base
 
 
-Pass = Callable[[Block], Tensor]  # summed over all blocks of a tensor: int64 exactly, float64 with one rounding
+# Looks at some grains of a tensor. Returns counts (int64), or one row of sums for each grain (float64); the engine
+# adds these up over the tensor, and sends the total to the measure.
+Pass = Callable[[Iterator[Block]], Tensor]
 Measure = Callable[[int, Settings], Generator[Pass, Tensor, Any]]
 
 

@@ -1,6 +1,7 @@
 """Methods that add what each model learnt to a common base: task arithmetic, TIES and DARE."""
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from merging.methods.chance import Chance
 from merging.methods.linear import Normalize, weights_sum_to_zero
-from merging.methods.measures import absolute_sums, l1_factors, magnitude_cuts
+from merging.methods.measures import l1_factors, magnitude_cuts, sums_around
 from merging.methods.parts import keep_by_chance, keep_from, sum_of_agreeing, weighted_sum, zero_to_one
 from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Weights, method
 
@@ -52,10 +53,7 @@ def measure_trim(numel: int, settings: Settings) -> Generator[Pass, Tensor, tupl
     if not settings["rescale"]:
         return cuts, (1.0,) * len(cuts)
 
-    def sums(block: Block) -> Tensor:
-        return torch.stack([absolute_sums(block.deltas), absolute_sums(trim(block.deltas, cuts))])
-
-    before, after = (yield sums).tolist()
+    before, after = (yield partial(sums_around, keep=lambda block: trim(block.deltas, cuts))).tolist()
     return cuts, l1_factors(before, after)
 
 
@@ -64,11 +62,10 @@ def measure_drop(numel: int, settings: Settings) -> Generator[Pass, Tensor, Fact
     if not drops(settings):
         return (1.0,) * len(settings["density"])
 
-    def sums(block: Block) -> Tensor:
-        kept = keep_by_chance(block.deltas, settings["density"], block.chance)
-        return torch.stack([absolute_sums(block.deltas), absolute_sums(kept)])
+    def keep(block: Block) -> Tensor:
+        return keep_by_chance(block.deltas, settings["density"], block.chance)
 
-    before, after = (yield sums).tolist()
+    before, after = (yield partial(sums_around, keep=keep)).tolist()
     return l1_factors(before, after)
 
 
