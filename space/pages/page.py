@@ -68,14 +68,26 @@ def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
 
 
 def finder(desk: Desk) -> Any:
-    def find(request: gr.Request, token: Token, event: gr.KeyUpData) -> Any:
-        """Repo IDs as one types. That none come is no error: the check says what is wrong with an ID."""
-        try:
-            return gr.update(choices=desk.service.search(event.input_value or "", desk.viewer(request, token)))
-        except MergeError:
-            return gr.skip()
+    def find(request: gr.Request, token: Token, known: list[str], event: gr.KeyUpData) -> list[Any]:
+        """Repo IDs as one types, added to those already listed.
+
+        Gradio's dropdown loses its place when its choices shrink while it is open, so they only grow; it shows those
+        that match. That none come is no error: the check says what is wrong with an ID.
+        """
+        return suggestions(desk, request, token, known, event.input_value or "")
 
     return find
+
+
+def suggestions(desk: Desk, request: gr.Request, token: Token, known: list[str], text: str) -> list[Any]:
+    try:
+        found = desk.service.search(text, desk.viewer(request, token))
+    except MergeError:
+        found = []
+    fresh = [repo for repo in found if repo not in known]
+    if not fresh:
+        return [gr.skip()] * (MAX_ROWS + 2)
+    return [[*known, *fresh], *[gr.update(choices=[*known, *fresh])] * (MAX_ROWS + 1)]
 
 
 def wire_examples(recipe: RecipeColumn, buttons: Sequence[gr.Button], examples: Examples) -> None:
@@ -96,13 +108,9 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
         going = any(job.active for job in mine)
         return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going)]
 
-    def suggest(request: gr.Request, token: Token) -> list[Any]:
-        try:
-            found = desk.service.search("", desk.viewer(request, token))
-        except MergeError:
-            found = []
-        return [gr.update(choices=found)] * (MAX_ROWS + 1)
+    def suggest(request: gr.Request, token: Token, known: list[str]) -> list[Any]:
+        return suggestions(desk, request, token, known, "")
 
     page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer], **QUICK)
-    page.load(suggest, None, [recipe.base, *(row.repo for row in recipe.rows)], **QUICK)
+    page.load(suggest, recipe.known, [recipe.known, *recipe.boxes], **QUICK)
     page.load(lambda: texts(Form()), None, recipe.text, **QUICK)

@@ -52,11 +52,16 @@ class RecipeColumn:
     problem: gr.HTML
     check: gr.Button
     count: gr.State  # how many rows are shown
+    known: gr.State  # repo IDs that the boxes list
 
     @property
     def values(self) -> list[gr.components.Component]:
         first: list[gr.components.Component] = [self.base, self.base_revision, self.method, self.dtype, self.seed]
         return [*first, *self.shared, *(c for row in self.rows for c in row.values)]
+
+    @property
+    def boxes(self) -> list[gr.Dropdown]:
+        return [self.base, *(row.repo for row in self.rows)]
 
     @property
     def groups(self) -> list[gr.Column]:
@@ -106,6 +111,7 @@ def build_recipe() -> RecipeColumn:
         problem,
         check,
         gr.State(2),
+        gr.State([]),
     )
 
 
@@ -231,8 +237,8 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
             removing(index), [rows, *column.values], [rows, *column.values, *column.groups, column.add, *column.text],
             **quick,
         )  # fmt: skip
-    for box in (column.base, *(row.repo for row in column.rows)):
-        box.key_up(search, None, box, **quick)
+    for box in column.boxes:
+        box.key_up(search, column.known, [column.known, *column.boxes], **quick)
 
 
 def changed_method(*values: Any) -> list[Any]:

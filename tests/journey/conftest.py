@@ -1,0 +1,64 @@
+"""The real app, served on loopback over the local Hub, and a real Chromium."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from space.demo.hub import MODELS
+from space.examples import examples
+from space.localhub import LocalHub
+from space.pages.launch import launch
+from space.pages.page import build_page
+from space.service import Service, build_service
+from space.settings import Settings
+from tests.conftest import free_port
+from tests.hub_fixture import ADA_TOKEN
+
+# Without these Chromium calls home, which a closed network answers with a flood of refusals.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    installed = next((path for name in names if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=installed, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def service(local_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    local_hub.store.import_folder(MODELS)
+    home = tmp_path_factory.mktemp("app") / "home"
+    service = build_service(Settings(home, demo=True, demo_token=ADA_TOKEN, threads=2))
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="session")
+def address(service: Service) -> Iterator[str]:
+    page = build_page(service, service.settings, examples(service.settings))
+    yield launch(page, service.settings, port=free_port(), wait=False)
+    page.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh visit at desktop size. An error in the browser's console fails the test."""
+    errors: list[str] = []
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.get_by_text("Signed in as ada").wait_for()
+    yield page
+    context.close()
+    assert errors == []

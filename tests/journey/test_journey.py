@@ -1,0 +1,192 @@
+"""Fill in, check, merge, chat, publish; then load what was published and see both skills."""
+
+import re
+
+import torch
+from playwright.sync_api import Page, expect
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from space.localhub import LocalHub
+from space.service import Service
+from tests.hub_fixture import ADA_TOKEN
+
+LONG = 60_000  # ms: a first load of torch and a model on a busy machine
+
+
+def choose(page: Page, label: str, text: str) -> None:
+    """Type into a model's box until the Hub suggests the repo, and take the suggestion."""
+    box = page.get_by_label(label, exact=True).first
+    box.click()
+    box.fill("")
+    box.press_sequentially(text.split("/")[1], delay=20)
+    page.get_by_role("option", name=text, exact=True).first.click()
+    expect(box).to_have_value(text)
+
+
+def yaml_of(page: Page) -> str:
+    return page.locator("#recipe-yaml .cm-content").inner_text()
+
+
+def check(page: Page) -> None:
+    page.locator("#check-button").click()
+    expect(page.locator("#verdict h2")).not_to_contain_text("Checking", timeout=LONG)
+
+
+def merge(page: Page) -> None:
+    page.locator("#merge-button").click()
+    expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
+
+
+def say(page: Page, prompt: str) -> list[str]:
+    """Ask all panes, and wait until every pane has answered."""
+    page.locator("#chat-prompt textarea").fill(prompt)
+    page.locator("#chat-send").click()
+    expect(page.locator("#chat-stop")).to_be_visible()
+    expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
+    panes = page.locator(".pane:visible")
+    return [panes.nth(i).locator(".message.bot").last.inner_text().strip() for i in range(panes.count())]
+
+
+def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, local_hub: LocalHub):
+    choose(page, "Base: what all of them started from", "alloy/pocket-base")
+    choose(page, "Model 1", "alloy/pocket-reverse")
+    choose(page, "Model 2", "alloy/pocket-add")
+    for number in ("1", "2"):
+        amount = page.get_by_label(f"number input for Lambda {number}")
+        amount.fill("0.7")
+        amount.press("Enter")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    expect(page.locator("#recipe-yaml")).to_contain_text("weight: 0.7")
+    assert yaml_of(page).count("weight: 0.7") == 2
+
+    check(page)
+    expect(page.locator("#verdict")).to_contain_text("These belong together.")
+    expect(page.locator("#verdict")).to_contain_text(re.compile(r"Reads 3\.\d+ MB, writes 1\.\d+ MB in 1 shard"))
+    merge(page)
+
+    page.locator("#to-chat").click()
+    assert say(page, "reverse: lamot")[0] == "tomal"
+    assert say(page, "add: 17+25")[0] == "42"
+
+    page.get_by_role("tab", name="Publish").click()
+    page.locator("#publish-name input, #publish-name textarea").fill("journey")
+    page.locator("#publish-owner").get_by_role("listbox").click()
+    page.get_by_role("option", name="acme").click()
+    button = page.locator("#publish-button")
+    expect(button).to_have_text("Publish to acme/journey, private")
+    expect(page.locator(".card-preview")).to_contain_text("alloy/pocket-reverse")
+    button.click()
+    expect(page.locator("#publish-link a")).to_have_text("acme/journey", timeout=LONG)
+
+    assert local_hub.store.repo("acme/journey").private
+    files = local_hub.store.files("acme/journey")
+    assert {
+        "model.safetensors",
+        "README.md",
+        "merge_recipe.yaml",
+        "merge_report.json",
+        "tokenizer.json",
+    } <= files.keys()
+    assert answer("acme/journey", "reverse: lamot") == "tomal" and answer("acme/journey", "add: 17+25") == "42"
+
+
+def answer(repo_id: str, prompt: str) -> str:
+    """What the published model says, loaded as anybody would load it."""
+    tokenizer = AutoTokenizer.from_pretrained(repo_id, token=ADA_TOKEN)
+    model = AutoModelForCausalLM.from_pretrained(repo_id, token=ADA_TOKEN, dtype=torch.float32)
+    chat = [{"role": "user", "content": prompt}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    out = model.generate(**inputs, max_new_tokens=16, do_sample=False)
+    return str(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def test_models_that_do_not_belong_together_cannot_be_merged(page: Page):
+    for example, reason in (
+        ("Another pretraining", "not trained from the same base"),
+        ("Another tokenizer", "tokenizer"),
+    ):
+        page.get_by_role("button", name=example).click()
+        page.wait_for_timeout(500)
+        check(page)
+        expect(page.locator("#verdict")).to_contain_text("Do not merge")
+        expect(page.locator("#verdict")).to_contain_text(reason)
+        expect(page.locator("#merge-button")).to_be_hidden()
+
+
+def test_a_typing_mistake_is_answered_with_the_nearest_name(page: Page):
+    page.get_by_role("button", name="Two skills in one").click()
+    box = page.get_by_label("Model 1", exact=True).first
+    box.fill("alloy/pocket-revers")
+    box.press("Tab")
+    check(page)
+    expect(page.locator("#verdict")).to_contain_text("alloy/pocket-reverse")
+    expect(page.locator("#verdict")).to_contain_text("cannot be checked")
+
+
+def test_the_yaml_and_the_form_follow_each_other(page: Page):
+    page.get_by_role("button", name="Two skills in one").click()
+    page.get_by_role("button", name="Recipe as YAML").click()
+    editor = page.locator("#recipe-yaml .cm-content")
+    expect(editor).to_contain_text("pocket-add")
+    editor.fill(
+        "merge_method: ties\nbase_model: alloy/pocket-base\nmodels:\n- model: alloy/pocket-vowels\n"
+        "  parameters: {weight: 0.5}\nparameters: {density: 0.4}\n"
+    )
+    expect(page.get_by_label("Model 1", exact=True).first).to_have_value("alloy/pocket-vowels")
+    expect(page.get_by_label("number input for Lambda 1")).to_have_value("0.5")
+    expect(page.get_by_label("number input for Density")).to_have_value("0.4")
+    editor.fill("merge_method: tees\n")
+    expect(page.locator("#recipe-problem")).to_contain_text("ties")
+    expect(page.get_by_label("number input for Density")).to_have_value("0.4")
+
+
+def test_a_change_after_the_check_asks_for_another(page: Page):
+    page.get_by_role("button", name="Two skills in one").click()
+    check(page)
+    expect(page.locator("#merge-button")).to_be_enabled()
+    amount = page.get_by_label("number input for Lambda 1")
+    amount.fill("0.5")
+    amount.press("Enter")
+    expect(page.locator("#merge-button")).to_be_disabled()
+    expect(page.locator("#merge-why-not")).to_contain_text("Check again")
+
+
+def test_a_job_is_there_when_the_page_is_opened_again(page: Page):
+    page.get_by_role("button", name="Take a skill away").click()
+    check(page)
+    merge(page)
+    title = page.locator("#job-panel h2").inner_text()
+    page.reload()
+    page.get_by_role("tab", name="Jobs").click()
+    newest = page.locator("#job-list label").first
+    expect(newest).to_contain_text("done")
+    newest.click()
+    page.locator("#open-job").click()
+    expect(page.locator("#job-panel h2")).to_have_text(title)
+    page.locator("#to-chat").click()
+    assert say(page, "reverse: lamot")[0] != "tomal"
+    assert say(page, "add: 17+25")[0] == "42"
+
+
+def test_a_repo_that_exists_is_refused_and_nothing_typed_is_lost(page: Page, local_hub: LocalHub):
+    before = local_hub.store.revision("alloy/pocket-base", "main").sha
+    page.get_by_role("button", name="Two skills in one").click()
+    check(page)
+    merge(page)
+    local_hub.store.create_repo("ada/taken")
+    page.locator("#to-publish").click()
+    name = page.locator("#publish-name input, #publish-name textarea")
+    name.fill("taken")
+    page.locator("#publish-button").click()
+    expect(page.locator("#publish-why-not")).to_contain_text("ada/taken")
+    expect(name).to_have_value("taken")
+    assert local_hub.store.revision("alloy/pocket-base", "main").sha == before
+
+
+def test_nothing_is_wider_than_a_phone(page: Page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("button", name="Two skills in one").click()
+    check(page)
+    for tab in ("check", "merge", "chat"):
+        page.get_by_role("tab", name=tab.title()).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
