@@ -10,9 +10,11 @@ from merging.hub import Hub, Patience
 from space.localhub import Fault
 from tests.hub_fixture import ADA_TOKEN, BOB_TOKEN
 
+# Pauses are short, but not the timeouts: the machine of the tests may be busy.
 QUICK = Patience(
-    connect=2, silence=0.3, answer=0.6, question=2, attempts=3, first_pause=0.01, longest_pause=0.05, longest_limit=2
+    connect=10, silence=10, answer=20, question=20, attempts=3, first_pause=0.01, longest_pause=0.05, longest_limit=2
 )
+HASTY = replace(QUICK, silence=0.3, answer=0.6, question=0.5)  # for a Hub that is silent on purpose
 ADA, BOB, ANYONE = (Hub(token, QUICK) for token in (ADA_TOKEN, BOB_TOKEN, False))
 
 Choose = Callable[[Request], Fault | None]
@@ -32,7 +34,3 @@ def times(count: int, fault: Fault, *, path: str = "", method: str = "") -> Choo
 
 def always(fault: Fault, *, path: str = "", method: str = "") -> Choose:
     return times(10**9, fault, path=path, method=method)
-
-
-def patient(**changes: float) -> Hub:
-    return Hub(ADA_TOKEN, replace(QUICK, **changes))  # type: ignore[arg-type]

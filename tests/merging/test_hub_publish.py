@@ -12,7 +12,7 @@ from merging.hub import Hub, Upload
 from merging.recipe import ModelRef
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN
-from tests.merging.hubs import ADA, ANYONE, BOB, QUICK, always, times
+from tests.merging.hubs import ADA, ANYONE, BOB, HASTY, QUICK, always, times
 
 CARD = "---\nlicense: mit\nbase_model: acme/base\n---\n\n# A merge\n"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -208,7 +208,7 @@ def test_leaving_the_loop_cancels(server: LocalHub, folder: Path, repo_id: str, 
 def test_a_silent_hub_does_not_hold_a_publication_for_ever(server: LocalHub, folder: Path, repo_id: str):
     server.fault = times(1, Fault(delay=5), path="/api/repos/create")
     with pytest.raises(MergeError, match=r"does not answer.*this attempt made it"):
-        publish(ADA, folder, repo_id)
+        publish(Hub(ADA_TOKEN, HASTY), folder, repo_id)
 
 
 def test_no_token_in_what_is_published(server: LocalHub, folder: Path, repo_id: str):
