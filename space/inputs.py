@@ -1,8 +1,7 @@
-"""The models a recipe names: opened for one caller, and pinned to what was opened."""
+"""The models a recipe names, opened for one caller."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 from merging.checkpoint import Checkpoint
 from merging.errors import MergeError
@@ -23,13 +22,3 @@ def opened(recipe: Recipe, hub: Hub, settings: Settings) -> Iterator[Mapping[Mod
     finally:
         for checkpoint in found.values():
             checkpoint.source.close()
-
-
-def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
-    """The recipe with every Hub model at the commit that was opened: what is checked is what is merged."""
-
-    def pin(ref: ModelRef) -> ModelRef:
-        return replace(ref, revision=checkpoints[ref].source.revision)
-
-    models = tuple(replace(one, model=pin(one.model)) for one in recipe.models)
-    return replace(recipe, models=models, base=pin(recipe.base) if recipe.base else None)

@@ -23,6 +23,7 @@ Run = Callable[[Job, Report], Mapping[str, Any]]
 Lines = list[str]  # `Jobs.list` hides the builtin inside the class
 
 KINDS = ("merge", "publish")
+CLOSE_SECONDS = 20  # for a running job to notice that the app closes
 INTERRUPTED = "Alloy was stopped while this job ran. Start it again."
 SIGNED_OUT = "Alloy was restarted while this job waited, and your sign-in is kept in memory only. Start it again."
 
@@ -48,7 +49,9 @@ class Jobs:
         self.changed = threading.Condition()
         self.journal.interrupt(INTERRUPTED, waiting_error=SIGNED_OUT)
         self.sweep()
-        self.workers = [threading.Thread(target=self.work, args=(kind,), name=f"{kind} worker") for kind in KINDS]
+        self.workers = [
+            threading.Thread(target=self.work, args=(kind,), name=f"{kind} worker", daemon=True) for kind in KINDS
+        ]
         if start:
             self.start()
 
@@ -137,9 +140,10 @@ class Jobs:
         self.notify()
         for worker in self.workers:
             if worker.is_alive():
-                worker.join()
-        self.journal.close()
-        self.claim.close()
+                worker.join(CLOSE_SECONDS)
+        if not any(worker.is_alive() for worker in self.workers):
+            self.journal.close()  # else a job is stuck, and the journal is its until the process ends
+            self.claim.close()
 
     def notify(self) -> None:
         with self.changed:

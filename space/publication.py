@@ -3,8 +3,7 @@
 import re
 
 from merging.errors import MergeError
-from merging.hub import Hub, check_repo_id
-from merging.hub.words import UnknownRepo
+from merging.hub import Hub, UnknownRepo, check_repo_id
 from merging.recipe import Recipe
 from space.viewer import Viewer
 

@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from merging import compatibility
+from merging.card import read_front_matter, replace_metadata, with_repo_id
+from merging.checkpoint import Checkpoint
 from merging.compatibility import Check
 from merging.errors import MergeError
 from merging.hub import Hub
-from merging.recipe import parse_recipe, to_yaml
+from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
+from merging.report import CARD, pinned
 from space.chat import ChatOptions, Chats, Reply
 from space.fetch import Parents
-from space.inputs import opened, pinned
+from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.models import Models
 from space.panes import Choice, choices
 from space.prompt import plain_messages
 from space.publication import check_target, suggested_name
 from space.settings import Settings, prepare_home
-from space.tasks import CARD, Tasks, engine_options
+from space.tasks import Tasks, engine_options
 from space.viewer import HubFor, Viewer
 
 
@@ -41,19 +44,22 @@ class Service:
         """What can be known before a merge: findings and cost."""
         recipe = parse_recipe(recipe_yaml)
         with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
-            return compatibility.check(recipe, checkpoints, engine_options(self.settings))
+            return self.look(recipe, checkpoints)
 
     def merge(self, recipe_yaml: str, viewer: Viewer) -> Job:
         """Check again, refuse what is blocked, pin every model to its commit, queue."""
         self.queue.refuse_too_many(viewer.owner)
         recipe = parse_recipe(recipe_yaml)
         with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
-            found = compatibility.check(recipe, checkpoints, engine_options(self.settings))
+            found = self.look(recipe, checkpoints)
             if found.blocked:
                 raise MergeError("These models cannot be merged: " + blocking(found))
             recipe = pinned(recipe, checkpoints)
         payload = {"recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings]}
         return self.submit(viewer, "merge", suggested_name(recipe), payload, estimate=found.seconds)
+
+    def look(self, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Check:
+        return compatibility.check(recipe, checkpoints, engine_options(self.settings), out=self.settings.home)
 
     def submit(
         self, viewer: Viewer, kind: str, title: str, payload: Mapping[str, Any], *, estimate: float | None = None
@@ -129,8 +135,9 @@ class Service:
 
     def card(self, job_id: str, viewer: Viewer, *, repo_id: str = "", license: str = "") -> str:
         """The model card as it would be published; its owner may change it before."""
-        self.merged(job_id, viewer)
-        return (self.model_folder(job_id) / CARD).read_text(encoding="utf-8")
+        name = repo_id or self.default_name(self.merged(job_id, viewer))
+        text = (self.download(job_id, viewer) / CARD).read_text(encoding="utf-8")
+        return with_repo_id(text, name, license=license or None)
 
     def publish(self, job_id: str, viewer: Viewer, *, repo_id: str, private: bool, card: str, license: str = "") -> Job:
         """Queue the publication of a merge. Whatever can be refused is refused now, an existing repo first of all."""
@@ -138,6 +145,8 @@ class Service:
         if reason := self.may_not_publish(viewer):
             raise MergeError(reason)
         check_target(repo_id, viewer, self.hub_for(viewer.token))
+        if license and license != read_front_matter(card).get("license"):
+            card = replace_metadata(card, license=license, license_name=None, license_link=None)
         payload = {
             "merge": job_id, "folder": str(self.model_folder(job_id)), "repo_id": repo_id, "private": private,
             "card": card, "method": parse_recipe(job.payload["recipe"]).method,

@@ -12,12 +12,11 @@ from merging.compatibility import Finding
 from merging.engine import Options, Progress, merge
 from merging.errors import MergeError
 from merging.recipe import parse_recipe
+from merging.report import CARD
 from space.inputs import opened
 from space.jobs import Job, Report
 from space.settings import Settings
 from space.viewer import HubFor, token_here
-
-CARD = "README.md"
 
 Step = TypeVar("Step")
 

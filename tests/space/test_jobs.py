@@ -200,12 +200,11 @@ def test_an_interrupted_job_can_be_started_again(queue):
     jobs = queue(start=False)
     job = jobs.submit("ada", "merge", "title", {"n": 1}, secret="old", needs_secret=True)
     jobs.journal.interrupt("stopped", waiting_error="signed out")
-    seen = []
-    jobs.run = lambda job, report: seen.append(report.secret) or {}
+    jobs.run = lambda job, report: {"seen": report.secret}
     jobs.again(job.id, "ada", secret="new")
     jobs.start()
     done = jobs.wait(job.id, 10)
-    assert (done.state, done.title, done.error, seen) == ("done", "title", "", ["new"])
+    assert (done.state, done.title, done.error, done.result) == ("done", "title", "", {"seen": "new"})
     with pytest.raises(MergeError, match="is done"):
         jobs.again(job.id, "ada")
 

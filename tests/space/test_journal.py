@@ -9,12 +9,18 @@ def add(journal, id, *, owner="ada", kind="merge", estimate=None, needs_secret=F
                 needs_secret=needs_secret)  # fmt: skip
 
 
+def read(journal: Journal, id: str) -> Job:
+    job = journal.get(id)
+    assert job is not None
+    return job
+
+
 def test_what_was_written_is_there_after_the_file_was_closed(tmp_path):
     journal = Journal(tmp_path / "journal")
     add(journal, "a")
     journal.progress("a", 5, 10, 2.5, 2.0, "layer 3")
     journal.write("a", "began")
-    before = journal.get("a")
+    before = read(journal, "a")
     journal.close()
     again = Journal(tmp_path / "journal")
     assert again.get("a") == before
@@ -33,14 +39,14 @@ def test_jobs_run_in_their_order_and_know_their_place(tmp_path):
     for id in "abc":
         add(journal, id, estimate=10.0)
     add(journal, "p", kind="publish")
-    assert [journal.get(id).place for id in "abcp"] == [1, 2, 3, 1]
-    assert journal.take("merge").id == "a"
+    assert [read(journal, id).place for id in "abcp"] == [1, 2, 3, 1]
+    assert journal.take("merge") == read(journal, "a")
     journal.progress("a", 1, 2, 1.0, 4.0, "")
-    assert [journal.get(id).place for id in "abc"] == [0, 1, 2]
-    assert [journal.get(id).starts_in for id in "abc"] == [None, 4.0, 14.0]
+    assert [read(journal, id).place for id in "abc"] == [0, 1, 2]
+    assert [read(journal, id).starts_in for id in "abc"] == [None, 4.0, 14.0]
     journal.stop("b")
-    assert (journal.get("b").state, journal.get("c").place) == ("cancelled", 1)
-    assert journal.take("merge").id == "c"
+    assert (read(journal, "b").state, read(journal, "c").place) == ("cancelled", 1)
+    assert journal.take("merge") == read(journal, "c")
     assert journal.take("merge") is None
     journal.close()
 
@@ -62,7 +68,7 @@ def test_a_restart_interrupts_what_ran_and_what_lost_its_secret(tmp_path):
     add(journal, "waits")
     add(journal, "secret", needs_secret=True)
     journal.interrupt("stopped", waiting_error="signed out")
-    assert [(journal.get(id).state, journal.get(id).error) for id in ("ran", "waits", "secret")] == [
+    assert [(read(journal, id).state, read(journal, id).error) for id in ("ran", "waits", "secret")] == [
         ("interrupted", "stopped"), ("queued", ""), ("interrupted", "signed out"),
     ]  # fmt: skip
     journal.close()
@@ -75,7 +81,7 @@ def test_a_job_started_again_goes_to_the_end_of_the_queue(tmp_path):
     journal.take("merge")
     journal.end("a", "failed", error="no")
     journal.again("a")
-    assert (journal.get("a").place, journal.get("a").error) == (2, "")
+    assert (read(journal, "a").place, read(journal, "a").error) == (2, "")
     journal.close()
 
 

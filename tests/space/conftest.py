@@ -1,0 +1,77 @@
+"""What the tests of the app share: the local Hub with the demo models, and people who use them."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tests.conftest as top
+from merging.hub import Hub
+from merging.hub.access import Account
+from space.demo.hub import MODELS
+from space.localhub import LocalHub
+from space.service import Service, build_service
+from space.settings import Settings
+from space.viewer import Token, Viewer
+from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
+from tests.merging.hubs import QUICK
+
+if not hasattr(top, "local_hub"):  # two would want the same port
+    from tests.hub_fixture import local_hub  # noqa: F401
+
+ADA = Viewer("hf:ada", Account("ada", "Ada", ("acme",), can_write=True), ADA_TOKEN)
+ADA_READING = Viewer("hf:ada", Account("ada", "Ada", ("acme",), can_write=False), ADA_READ_TOKEN)
+BOB = Viewer("hf:bob", Account("bob", "Bob", (), can_write=True), BOB_TOKEN)
+ANYONE = Viewer("anon:1")
+
+numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # huggingface_hub 2.4 passes an LFS upload's file to httpx2 as `data=`.
+    config.addinivalue_line("filterwarnings", "ignore:Use 'content=:DeprecationWarning")
+
+
+def quick_hub(token: Token) -> Hub:
+    return Hub(token, QUICK)
+
+
+@pytest.fixture(scope="session")
+def pocket_hub(local_hub: LocalHub) -> LocalHub:
+    """The shared Hub with the demo models: alloy/pocket-base and its fine-tunes."""
+    local_hub.store.import_folder(MODELS)
+    return local_hub
+
+
+@pytest.fixture
+def hub(pocket_hub: LocalHub) -> Iterator[LocalHub]:
+    yield pocket_hub
+    pocket_hub.fault = None
+
+
+@pytest.fixture
+def repo_name() -> str:
+    """A name no other test publishes under."""
+    return f"merge-{next(numbers)}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path / "home", hosted=True, threads=2, chat_memory_bytes=1_000_000_000)
+
+
+@pytest.fixture
+def service(hub: LocalHub, settings: Settings) -> Iterator[Service]:
+    built = build_service(settings, hub_for=quick_hub)
+    yield built
+    built.close()
+
+
+def recipe(*models: str, method: str = "task_arithmetic", base: str | None = "alloy/pocket-base") -> str:
+    """A recipe of models with weight 1."""
+    head = f"merge_method: {method}\n" + (f"base_model: {base}\n" if base else "")
+    return head + "models:\n" + "".join(f"  - model: {m}\n    parameters: {{weight: 1.0}}\n" for m in models)
+
+
+BOTH = recipe("alloy/pocket-reverse", "alloy/pocket-add")

@@ -1,0 +1,293 @@
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from merging.errors import MergeError
+from merging.recipe import ModelRef
+from space.chat import ChatOptions
+from space.demo.hub import MODELS
+from space.localhub import Fault
+from space.service import build_service
+from space.viewer import Viewer
+from tests.hub_fixture import ADA_TOKEN
+from tests.space.conftest import ADA, ADA_READING, ANYONE, BOB, BOTH, quick_hub, recipe
+
+HELLO = [{"role": "user", "content": "reverse: pocket"}]
+
+
+@pytest.fixture(scope="module")
+def merged(pocket_hub, tmp_path_factory):
+    """A service in which Ada has one finished merge."""
+    from space.settings import Settings
+
+    home = tmp_path_factory.mktemp("home")
+    service = build_service(Settings(home, hosted=True, threads=2, max_jobs_per_owner=9), hub_for=quick_hub)
+    job = service.merge(BOTH, ADA)
+    done = service.queue.wait(job.id, 60)
+    assert done.state == "done", done.error
+    yield service, done
+    service.close()
+
+
+def published(service, job, viewer, repo_id, **options):
+    card = service.card(job.id, viewer, repo_id=repo_id)
+    asked = {"private": True, "card": card} | options
+    return service.queue.wait(service.publish(job.id, viewer, repo_id=repo_id, **asked).id, 60)
+
+
+# --- check and merge
+
+
+def test_models_that_belong_together_pass_the_check(service):
+    found = service.check(BOTH, ANYONE)
+    assert not found.blocked
+    assert found.plan
+    assert found.plan.write_bytes > 1_000_000
+    assert set(found.revisions) == {"alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add"}
+
+
+@pytest.mark.parametrize("stranger", ["alloy/pocket-stranger", "alloy/pocket-renumbered"])
+def test_models_that_do_not_are_blocked_and_not_merged(service, stranger):
+    text = recipe("alloy/pocket-reverse", stranger)
+    assert service.check(text, ANYONE).blocked
+    with pytest.raises(MergeError, match="These models cannot be merged"):
+        service.merge(text, ANYONE)
+    assert service.jobs(ANYONE) == []
+
+
+def test_a_recipe_that_makes_no_sense_is_refused_in_its_own_words(service):
+    with pytest.raises(MergeError, match="weight"):
+        service.merge(BOTH.replace("1.0", "much"), ANYONE)
+    with pytest.raises(MergeError, match="pocket-reverse"):
+        service.check(recipe("alloy/pocket-revrese"), ANYONE)
+
+
+def test_too_many_models_are_refused(service, settings):
+    with pytest.raises(MergeError, match="at most 8 can be merged"):
+        service.check(recipe(*[f"alloy/m{n}" for n in range(8)]), ANYONE)
+
+
+def test_the_merge_has_the_right_weights(merged):
+    service, job = merged
+    folder = service.download(job.id, ADA)
+
+    def weights(at):
+        return {k: v.float() for file in at.glob("*.safetensors") for k, v in load_file(file).items()}
+
+    base, reverse, add = (weights(MODELS / "alloy" / f"pocket-{n}") for n in ("base", "reverse", "add"))
+    out = weights(folder)
+    assert out.keys() == base.keys()
+    for name in base:
+        expected = base[name] + (reverse[name] - base[name]) + (add[name] - base[name])
+        assert (out[name] - expected).abs().max() <= 0.01 * expected.abs().max()
+
+
+def test_a_merge_is_pinned_to_the_commits_that_were_checked(merged):
+    service, job = merged
+    assert f"alloy/pocket-add@{quick_hub(False).open(ModelRef('alloy/pocket-add')).revision}" in job.payload["recipe"]
+    assert job.result["bytes"] > 1_000_000
+    assert job.done_bytes == job.total_bytes > 0
+    assert any("Reading alloy/pocket-base@" in line for line in service.log(job.id, ADA))
+
+
+def test_the_name_that_is_suggested_tells_what_it_is(merged):
+    service, job = merged
+    assert service.default_name(job) == job.title == "pocket-reverse-add-task-arithmetic"
+
+
+def test_weights_are_not_downloaded_to_disk(merged):
+    service, _ = merged
+    assert not list((service.settings.home / "models").rglob("*.safetensors"))
+
+
+def test_a_hub_that_goes_away_ends_the_job_with_the_reason_and_it_can_be_started_again(merged, service, hub):
+    payload = merged[1].payload
+    hub.fault = lambda request: Fault(status=500) if "resolve" in request.url.path else None
+    job = service.queue.wait(service.submit(ADA, "merge", "title", payload).id, 60)
+    assert (job.state, "Hub" in job.error) == ("failed", True)
+    assert not service.queue.folder(job.id).exists()
+    hub.fault = None
+    service.again(job.id, ADA)
+    assert service.queue.wait(job.id, 60).state == "done"
+
+
+def test_a_job_of_somebody_else_is_not_there(merged):
+    service, job = merged
+    calls = [
+        lambda v: service.job(job.id, v),
+        lambda v: service.cancel(job.id, v),
+        lambda v: service.log(job.id, v),
+        lambda v: service.forget(job.id, v),
+        lambda v: service.again(job.id, v),
+        lambda v: service.card(job.id, v),
+        lambda v: service.download(job.id, v),
+        lambda v: service.panes(job.id, v),
+        lambda v: service.chat(job.id, ["Merge"], HELLO, ChatOptions(), v),
+        lambda v: service.publish(job.id, v, repo_id="bob/x", private=True, card="x"),
+    ]
+    for call in calls:
+        for viewer in (BOB, ANYONE):
+            with pytest.raises(MergeError, match=r"There is no job .* of yours"):
+                call(viewer)
+    assert service.jobs(BOB) == []
+
+
+def test_forgetting_a_merge_deletes_it(service):
+    job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
+    folder = service.download(job.id, ADA)
+    service.forget(job.id, ADA)
+    assert not folder.exists()
+    assert service.jobs(ADA) == []
+
+
+def test_private_parents_are_merged_for_who_may_read_them_only(service, hub, repo_name):
+    copy_private(hub, f"ada/{repo_name}")
+    text = recipe("alloy/pocket-reverse", f"ada/{repo_name}")
+    for viewer in (BOB, ANYONE):
+        with pytest.raises(MergeError, match=f"no model ada/{repo_name}|ada/{repo_name}"):
+            service.check(text, viewer)
+    job = service.queue.wait(service.merge(text, ADA).id, 60)
+    assert job.state == "done", job.error
+
+
+def copy_private(hub, repo_id):
+    """A private copy of a fine-tune."""
+    source = MODELS / "alloy" / "pocket-add"
+    hub.store.create_repo(repo_id, private=True)
+    hub.store.commit(repo_id, {f.name: f.read_bytes() for f in source.iterdir()}, message="copy")
+
+
+# --- publish
+
+
+def test_publishing_needs_a_sign_in_that_may_write(merged):
+    service, job = merged
+    anonymous = Viewer("hf:ada")  # the same owner, signed out
+    assert service.owners(anonymous) == service.owners(ADA_READING) == []
+    assert "sign in" in service.may_not_publish(anonymous)
+    assert "may only read" in service.may_not_publish(ADA_READING)
+    for viewer in (anonymous, ADA_READING):
+        with pytest.raises(MergeError):
+            service.publish(job.id, viewer, repo_id="ada/x", private=True, card="x")
+
+
+def test_where_one_may_publish(merged, hub):
+    service, job = merged
+    assert service.owners(ADA) == ["ada", "acme"]
+    hub.store.create_repo("ada/taken")
+    for repo_id, reason in [
+        ("bob/x", "cannot publish under bob"),
+        ("x", "no owner"),
+        ("ada/a b", "a b"),
+        ("ada/taken", "exists already"),
+    ]:
+        with pytest.raises(MergeError, match=reason):
+            service.publish(job.id, ADA, repo_id=repo_id, private=True, card="x")
+
+
+@pytest.mark.parametrize("owner", ["ada", "acme"])
+def test_a_merge_is_published_privately_with_its_card(merged, hub, owner, repo_name):
+    service, job = merged
+    repo_id = f"{owner}/{repo_name}"
+    done = published(service, job, ADA, repo_id)
+    assert done.state == "done", done.error
+    assert done.result["url"].endswith(repo_id)
+    assert hub.store.repo(repo_id).private
+    files = hub.store.files(repo_id)
+    folder = service.download(job.id, ADA)
+    assert {f.name for f in folder.iterdir()} <= files.keys()
+    for file in folder.glob("*.safetensors"):
+        assert hub.store.read(repo_id, file.name).read_bytes() == file.read_bytes()
+    with pytest.raises(MergeError, match="exists already"):
+        published(service, job, ADA, repo_id)
+
+
+def test_the_card_is_published_as_it_was_edited(merged, hub, repo_name):
+    service, job = merged
+    card = service.card(job.id, ADA, repo_id=f"ada/{repo_name}") + "\nMine.\n"
+    done = published(service, job, ADA, f"ada/{repo_name}", card=card, private=False)
+    assert done.state == "done", done.error
+    assert hub.store.read(f"ada/{repo_name}", "README.md").read_text().endswith("Mine.\n")
+    assert not hub.store.repo(f"ada/{repo_name}").private
+    assert "Mine." not in (service.download(job.id, ADA) / "README.md").read_text()
+
+
+# --- chat
+
+
+def final(replies):
+    return list(replies)[-1]
+
+
+def test_a_merge_is_asked_beside_its_parents(merged):
+    service, job = merged
+    panes = service.panes(job.id, ADA)
+    assert [label for label, _ in panes] == ["Merge", "alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add"]
+    labels = ["Merge", "alloy/pocket-base"]
+    merge, base = final(service.chat(job.id, labels, HELLO, ChatOptions(max_new_tokens=16), ADA))
+    assert (merge.error, base.error) == ("", "")
+    assert merge.text.strip() == "tekcop"
+    assert base.text.strip() != "tekcop"
+
+
+def test_private_files_for_chat_are_kept_apart_and_asked_for_each_time(service, hub, repo_name):
+    copy_private(hub, f"ada/{repo_name}")
+    hub.store.grant(f"ada/{repo_name}", "bob")
+    viewers = [ADA, BOB]
+    jobs = {
+        v.owner: service.queue.wait(service.merge(recipe("alloy/pocket-reverse", f"ada/{repo_name}"), v).id, 60)
+        for v in viewers
+    }
+    label = f"ada/{repo_name}"
+    for v in viewers:
+        assert not final(service.chat(jobs[v.owner].id, [label], HELLO, ChatOptions(max_new_tokens=4), v))[0].error
+    kept = list((service.settings.home / "models").rglob(f"*{repo_name}*"))
+    assert len(kept) == 2
+    assert not any("public" in str(folder) for folder in kept)
+    hub.store.delete_repo(label)
+    reply = final(service.chat(jobs[BOB.owner].id, [label], HELLO, ChatOptions(max_new_tokens=4), BOB))[0]
+    assert label in reply.error
+    assert not reply.text
+
+
+def test_what_cannot_be_asked_is_refused(merged):
+    service, job = merged
+    for labels, options, reason in [
+        (["Nobody"], ChatOptions(), "no pane 'Nobody'"),
+        ([], ChatOptions(), "Choose 1 to 4"),
+        (["Merge"], ChatOptions(temperature=-1), "temperature"),
+        (["Merge"], ChatOptions(max_new_tokens=0), "new tokens"),
+        (["Merge"], ChatOptions(top_p=0), "top_p"),
+    ]:
+        with pytest.raises(MergeError, match=reason):
+            service.chat(job.id, labels, HELLO, options, ADA)
+
+
+# --- secrets and restarts
+
+
+def test_no_token_is_left_in_the_work_folder(service, hub, repo_name):
+    job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
+    assert published(service, job, ADA, f"ada/{repo_name}").state == "done"
+    final(service.chat(job.id, ["Merge"], HELLO, ChatOptions(max_new_tokens=4), ADA))
+    for file in service.settings.home.rglob("*"):
+        assert file.is_dir() or ADA_TOKEN.encode() not in file.read_bytes(), file
+    shown = json.dumps([str(service.job(j.id, ADA)) + "".join(service.log(j.id, ADA)) for j in service.jobs(ADA)])
+    assert ADA_TOKEN not in shown + repr(ADA) + repr(service.settings)
+    assert not service.queue.secrets
+
+
+def test_after_a_restart_a_waiting_merge_of_a_visitor_is_run_and_one_of_a_user_asks_for_their_sign_in(service):
+    service.queue.closing.set()
+    service.queue.notify()
+    anonymous, signed_in = service.merge(BOTH, ANYONE), service.merge(BOTH, ADA)
+    service.close()
+    later = build_service(service.settings, hub_for=quick_hub)
+    try:
+        assert later.job(signed_in.id, ADA).state == "interrupted"
+        assert later.queue.wait(anonymous.id, 60).state == "done"
+        later.again(signed_in.id, ADA)
+        assert later.queue.wait(signed_in.id, 60).state == "done"
+    finally:
+        later.close()
