@@ -124,7 +124,7 @@ class Api:
             viewer = self.viewer(request, token)
             options = ChatOptions(temperature, max_new_tokens, seed, system)
             labels = models or [label for label, _ in self.service.panes(job_id, viewer)][:1]
-            asked = [{"role": "user", "content": prompt}]
+            asked = [[{"role": "user", "content": prompt}]] * len(labels)
             for replies in self.service.chat(job_id, labels, asked, options, viewer):
                 yield [asdict(reply) for reply in replies]
 

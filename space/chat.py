@@ -89,21 +89,28 @@ class Chats:
         self.models = models
         self.turns = Turns()
 
-    def ask(self, panes: Sequence[Pane], messages: list[Message], options: ChatOptions) -> Iterator[list[Reply]]:
-        """Every pane's reply so far, until all are done. Closing the iterator stops them."""
+    def ask(
+        self, panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
+    ) -> Iterator[list[Reply]]:
+        """Every pane's reply so far to its own conversation, until all are done. Closing the iterator stops them."""
         talk = Talk([pane.label for pane in panes])
-        threading.Thread(target=self.answer, args=(talk, panes, messages, options), name="chat", daemon=True).start()
+        threading.Thread(
+            target=self.answer, args=(talk, panes, conversations, options), name="chat", daemon=True
+        ).start()
         try:
             yield from talk.watch()
         finally:
             talk.stop.set()
 
-    def answer(self, talk: Talk, panes: Sequence[Pane], messages: list[Message], options: ChatOptions) -> None:
+    def answer(
+        self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
+    ) -> None:
+        asked = dict(zip(talk.voices, conversations, strict=True))
         try:
             folders = self.find(talk, panes)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
                 for group in self.groups(folders):
-                    self.answer_together(talk, group, messages, options)
+                    self.answer_together(talk, group, asked, options)
         except Stopped:
             pass
         finally:
@@ -134,7 +141,7 @@ class Chats:
         return [{voice: folder} for voice, folder in folders.items()]
 
     def answer_together(
-        self, talk: Talk, folders: dict[Voice, Path], messages: list[Message], options: ChatOptions
+        self, talk: Talk, folders: dict[Voice, Path], asked: dict[Voice, list[Message]], options: ChatOptions
     ) -> None:
         with ExitStack() as held:
             loaded: dict[Voice, Loaded] = {}
@@ -146,7 +153,7 @@ class Chats:
                 return
             with ThreadPoolExecutor(len(loaded), "answer") as pool:
                 for voice, one in loaded.items():
-                    pool.submit(self.speak, talk, voice, one, messages, options)
+                    pool.submit(self.speak, talk, voice, one, asked[voice], options)
 
     def speak(self, talk: Talk, voice: Voice, loaded: Loaded, messages: list[Message], options: ChatOptions) -> None:
         with talk.explained(voice):

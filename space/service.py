@@ -166,16 +166,19 @@ class Service:
         return choices(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
 
     def chat(
-        self, job_id: str, labels: Sequence[str], messages: Sequence[Mapping[str, Any]], options: ChatOptions,
-        viewer: Viewer,
+        self, job_id: str, labels: Sequence[str], conversations: Sequence[Sequence[Mapping[str, Any]]],
+        options: ChatOptions, viewer: Viewer,
     ) -> Iterator[list[Reply]]:  # fmt: skip
-        """Every pane's answer so far, again and again until all are done. Leaving the loop stops the generation."""
+        """Every pane's answer so far to its own conversation, again and again until all are done.
+
+        Leaving the loop stops the generation.
+        """
         known = {one.label: one for one in self.choices(job_id, viewer)}
         if unknown := [label for label in labels if label not in known]:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:
             raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
-        plain = plain_messages(messages, max_chars=self.settings.max_turn_chars)
+        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
         panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
         return self.chats.ask(panes, plain, within(options, self.settings))
 
@@ -217,6 +220,6 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
         max_per_owner=settings.max_jobs_per_owner,
         queue_length=settings.queue_length,
     )
-    models = Models(settings.chat_memory_bytes, settings.idle_seconds)
+    models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
     return Service(settings, queue, Chats(models), parents, hub_for)

@@ -5,7 +5,6 @@ from html import escape
 
 from merging.compatibility import Check, Finding
 from merging.methods import Method
-from merging.plan import Plan
 from space.form import Form
 from space.jobs import Job
 from space.viewer import Viewer
@@ -70,15 +69,9 @@ def verdict(check: Check, *, stale: bool = False) -> str:
     else:
         kind, words = "ok", "These belong together."
     old = '<p class="note warn">The recipe has changed since this check. Check again.</p>' if stale else ""
-    price = f'<p class="cost">{cost(check.plan, check.seconds)}</p>' if check.plan and not blocks else ""
+    cost = next((f.title for f in check.findings if f.id == "cost"), "")
+    price = f'<p class="cost">{escape(cost)}</p>' if cost and not blocks else ""
     return f'<div class="verdict {kind}"><h2><span>{MARKS[kind][0]}</span>{escape(words)}</h2>{price}</div>{old}'
-
-
-def cost(plan: Plan, seconds: float) -> str:
-    return (
-        f"Reads {size(plan.read_bytes)}, writes {size(plan.write_bytes)} in {count(len(plan.shards), 'shard')}, "
-        f"up to {size(plan.peak_memory_bytes)} of memory, {about(seconds)} here."
-    )
 
 
 def about(seconds: float) -> str:
@@ -87,7 +80,8 @@ def about(seconds: float) -> str:
 
 def findings(check: Check) -> str:
     """Findings as a table, grouped block, warn, ok; what fits is folded."""
-    groups = [(level, [f for f in check.findings if f.level == level]) for level in ("block", "warn", "ok")]
+    shown = [f for f in check.findings if (f.id, f.level) != ("cost", "ok")]  # it stands in the verdict
+    groups = [(level, [f for f in shown if f.level == level]) for level in ("block", "warn", "ok")]
     return "".join(group(level, found) for level, found in groups if found)
 
 

@@ -1,6 +1,6 @@
 """The Chat stage: one prompt to the merge and to its parents, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,15 +34,7 @@ class ChatStage:
     seed: gr.Number
     system: gr.Textbox
     suggestions: tuple[gr.Button, ...]
-    pending: gr.State  # the prompt that is being answered; it starts the answers
-
-    @property
-    def sending(self) -> list[gr.components.Component]:
-        return [self.prompt, self.pending, self.send, self.stop]
-
-    @property
-    def ending(self) -> list[gr.components.Component]:
-        return [self.pending, self.send, self.stop]
+    pending: gr.State  # the prompt that is being answered
 
     @property
     def options(self) -> list[gr.components.Component]:
@@ -81,7 +73,7 @@ def build_chat(prompts: Sequence[str]) -> ChatStage:
 
 
 def build_pane(index: int) -> tuple[gr.Column, gr.Chatbot, gr.HTML]:
-    with gr.Column(visible=False, min_width=220, elem_classes=["pane", f"pane-{index + 1}"]) as column:
+    with gr.Column(visible=False, min_width=220, elem_classes=["pane"]) as column:
         bot = gr.Chatbot(
             [], label=f"Pane {index + 1}", height=420, sanitize_html=True, allow_tags=False, buttons=["copy"],
             feedback_options=None, layout="bubble", placeholder="",
@@ -89,53 +81,83 @@ def build_pane(index: int) -> tuple[gr.Column, gr.Chatbot, gr.HTML]:
         return column, bot, gr.HTML("", elem_classes="pane-note")
 
 
-def wire_chat(stage: ChatStage, desk: Desk, shared: Shared) -> None:
-    def prepare(request: gr.Request, token: Token, finished: str) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """The listeners that ask the service."""
+
+    desk: Desk
+
+    def labels(self, request: gr.Request, token: Token, job_id: str) -> list[str]:
+        return [label for label, _ in self.desk.service.panes(job_id, self.desk.viewer(request, token))]
+
+    def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
             return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (1 + 3 * MAX_PANES)]
-        labels = [label for label, _ in desk.service.panes(finished, desk.viewer(request, token))]
+        labels = self.labels(request, token, finished)
         chosen = [labels[0], *labels[1:][-(MAX_PANES - 1) :]]
         panes = gr.update(choices=labels, value=chosen)
-        return [gr.update(visible=False), gr.update(visible=True), panes, *pane_updates(chosen)]
+        return [gr.update(visible=False), gr.update(visible=True), panes, *pane_updates(labels, chosen)]
 
-    def answer(request: gr.Request, token: Token, job_id: str, labels: list[str], prompt: str, *rest: Any) -> Any:
+    def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
+        """New conversations, in the panes that are chosen."""
+        return pane_updates(self.labels(request, token, finished), chosen)
+
+    def answer(
+        self, request: gr.Request, token: Token, job_id: str, chosen: list[str], prompt: str, *rest: Any
+    ) -> Iterator[list[Any]]:
         """Stream the answers of all panes. Gradio closes this when Stop is pressed or the tab goes."""
-        histories, options = rest[: len(labels)], options_of(*rest[MAX_PANES:])
-        asked = [[*flat(history), {"role": "user", "content": prompt}] for history in histories]
-        yield [*padded(asked, []), *padded([view.note("Waiting for the model.")] * len(labels), "")]
+        if not prompt:
+            yield [gr.skip()] * (2 * MAX_PANES)
+            return
+        asked = [[*history, {"role": "user", "content": prompt}] for history in rest[: len(chosen)]]
+        yield unanswered(asked, view.note("Waiting for the model."))
         try:
-            for replies in desk.service.chat(job_id, labels, asked, options, desk.viewer(request, token)):
+            viewer, options = self.desk.viewer(request, token), options_of(*rest[MAX_PANES:])
+            for replies in self.desk.service.chat(job_id, chosen, asked, options, viewer):
                 yield shown_replies(asked, replies)
         except MergeError as e:
-            yield [*padded(asked, []), *padded([view.note(str(e), "error")] * len(labels), "")]
+            yield unanswered(asked, view.note(str(e), "error"))
 
-    opened = [stage.empty, stage.body, stage.panes, *stage.columns, *stage.bots, *stage.notes]
-    shared.finished.change(prepare, shared.finished, opened, **QUICK)
-    stage.panes.input(pane_updates, stage.panes, opened[3:], **QUICK)
-    gr.on([stage.send.click, stage.prompt.submit], begin, [stage.prompt, stage.panes], stage.sending, **QUICK)
-    for button in stage.suggestions:
-        button.click(begin, [button, stage.panes], stage.sending, **QUICK)
-    asking = stage.pending.change(
-        answer, [shared.finished, stage.panes, stage.pending, *stage.bots, *stage.options],
-        [*stage.bots, *stage.notes], concurrency_limit=4, **QUEUED,
-    )  # fmt: skip
-    asking.then(ended, None, stage.ending, **QUICK)
-    stage.stop.click(ended, None, stage.ending, cancels=[asking], **QUICK)
-    stage.clear.click(pane_updates, stage.panes, opened[3:], cancels=[asking], **QUICK).then(
-        ended, None, stage.ending, **QUICK
+
+def wire_chat(stage: ChatStage, desk: Desk, shared: Shared) -> None:
+    talk, buttons = Talk(desk), [stage.send, stage.stop]
+    panes = [*stage.columns, *stage.bots, *stage.notes]
+    shared.finished.change(talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, *panes], **QUICK)
+    answers = wire_prompts(stage, talk, shared)
+    stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
+    anew = [stage.clear.click, stage.panes.input]
+    gr.on(anew, talk.clear, [shared.finished, stage.panes], panes, cancels=answers, **QUICK).then(
+        ended, None, buttons, **QUICK
     )
 
 
-def begin(prompt: str, labels: list[str]) -> list[Any]:
+def wire_prompts(stage: ChatStage, talk: Talk, shared: Shared) -> list[Any]:
+    """What is typed, and the suggestions: take the prompt over, answer it, give the Send button back."""
+    given = [shared.finished, stage.panes, stage.pending, *stage.bots, *stage.options]
+    asked: list[tuple[Any, Any]] = [(stage.send.click, stage.prompt), (stage.prompt.submit, stage.prompt)]
+    asked += [(button.click, button) for button in stage.suggestions]
+    answers = []
+    for trigger, source in asked:
+        begun = trigger(begin, [source, stage.panes], [stage.prompt, stage.pending, stage.send, stage.stop], **QUICK)
+        answers.append(begun.then(talk.answer, given, [*stage.bots, *stage.notes], concurrency_limit=16, **QUEUED))
+        answers[-1].then(ended, None, [stage.send, stage.stop], **QUICK)
+    return answers
+
+
+def unanswered(asked: Sequence[History], note: str) -> list[Any]:
+    return [*padded(asked, []), *padded([note] * len(asked), "")]
+
+
+def begin(prompt: str, chosen: list[str]) -> list[Any]:
     """Take the prompt over, once; an empty one is left alone."""
-    if not prompt.strip() or not labels:
-        return [gr.skip()] * 4
+    if not prompt.strip() or not chosen:
+        return [gr.skip(), "", gr.skip(), gr.skip()]
     return ["", prompt, gr.update(visible=False), gr.update(visible=True)]
 
 
 def ended() -> list[Any]:
-    return ["", gr.update(visible=True), gr.update(visible=False)]
+    return [gr.update(visible=True), gr.update(visible=False)]
 
 
 def shown_replies(asked: Sequence[History], replies: Sequence[Reply]) -> list[Any]:
@@ -153,26 +175,21 @@ def note_of(reply: Reply) -> str:
     return view.note(". ".join(part for part in (speed, reply.note) if part))
 
 
-def pane_updates(labels: Sequence[str]) -> list[Any]:
-    """Show as many panes as were chosen, each named; a new choice starts new conversations."""
-    columns = [gr.update(visible=i < len(labels)) for i in range(MAX_PANES)]
-    bots = [gr.update(label=labels[i] if i < len(labels) else "", value=[]) for i in range(MAX_PANES)]
-    return [*columns, *bots, *[""] * MAX_PANES]
+def pane_updates(labels: Sequence[str], chosen: Sequence[str]) -> list[Any]:
+    """Show as many panes as were chosen, each with its model's name and colour, and nothing said yet."""
+    columns = [gr.update(visible=True, elem_classes=["pane", colour(labels.index(label))]) for label in chosen]
+    bots = [gr.update(label=label, value=[]) for label in chosen]
+    hidden = gr.update(visible=False)
+    return [*padded(columns, hidden), *padded(bots, gr.update(value=[])), *[""] * MAX_PANES]
+
+
+def colour(place: int) -> str:
+    """The class of a model's colour, by its place in the service's list: the merge, the base, then the rows."""
+    return ("merged", "base")[place] if place < 2 else f"c{place - 1}"
 
 
 def padded(values: Sequence[Any], empty: Any) -> list[Any]:
     return [*values, *[empty] * (MAX_PANES - len(values))]
-
-
-def flat(history: History) -> History:
-    """A conversation as plain text: Gradio 6 gives the content of each message as a list of blocks."""
-    return [{"role": m["role"], "content": text_of(m["content"])} for m in history]
-
-
-def text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(block.get("text", "") for block in content if isinstance(block, dict))
 
 
 def options_of(temperature: float, tokens: float, seed: float | None, system: str | None) -> ChatOptions:

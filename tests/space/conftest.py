@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import tests.conftest as top
 from merging.hub import Hub
 from merging.hub.access import Account
 from space.demo.hub import MODELS
@@ -16,9 +15,6 @@ from space.settings import Settings
 from space.viewer import Token, Viewer
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
 from tests.merging.hubs import QUICK
-
-if not hasattr(top, "local_hub"):  # two would want the same port
-    from tests.hub_fixture import local_hub  # noqa: F401
 
 ADA = Viewer("hf:ada", Account("ada", "Ada", ("acme",), can_write=True), ADA_TOKEN)
 ADA_READING = Viewer("hf:ada", Account("ada", "Ada", ("acme",), can_write=False), ADA_READ_TOKEN)

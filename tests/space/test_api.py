@@ -40,6 +40,19 @@ def merged(client):
     return ended(client, client.predict(BOTH, api_name="/merge")["id"])
 
 
+@pytest.fixture(scope="module")
+def hosted(pocket_hub, tmp_path_factory):
+    """The API as on a Space, where nobody is signed in."""
+    settings = Settings(tmp_path_factory.mktemp("home"), hosted=True, threads=2)
+    service = build_service(settings, hub_for=quick_hub)
+    with gr.Blocks() as page:
+        add_api(service, settings)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url
+    page.close()
+    service.close()
+
+
 def ended(client, job_id):
     end = time.monotonic() + 60
     while (job := client.predict(job_id, api_name="/job"))["state"] in ("queued", "running"):
@@ -97,3 +110,17 @@ def test_a_finished_job_cannot_be_cancelled(client, merged):
 def test_no_answer_holds_the_token(client, merged, url):
     said = str(client.predict(merged["id"], api_name="/job")) + httpx.get(f"{url}config").text
     assert ADA_TOKEN not in said
+
+
+def test_on_a_space_a_stranger_finds_no_job_of_another(hosted):
+    one, other = (Client(hosted, verbose=False) for _ in range(2))
+    job = one.predict(BOTH, api_name="/merge")
+    assert one.predict(job["id"], api_name="/job")["id"] == job["id"]
+    for endpoint, rest in [("job", ()), ("cancel", ()), ("chat", ("hello",)), ("publish", ("ada/x",))]:
+        with pytest.raises(AppError, match="There is no job"):
+            other.predict(job["id"], *rest, api_name=f"/{endpoint}")
+    with pytest.raises(AppError, match="sign in"):
+        done = ended(one, job["id"])
+        one.predict(done["id"], "ada/x", api_name="/publish")
+    one.close()
+    other.close()

@@ -24,8 +24,8 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chats():
-    models = Models(10**9, 600)
+def chats(tmp_path_factory):
+    models = Models(10**9, 600, tmp_path_factory.mktemp("scratch"))
     yield Chats(models)
     models.close()
 
@@ -35,7 +35,9 @@ def pane(folder):
 
 
 def ask(chats, folders, **options):
-    return list(chats.ask([pane(f) for f in folders], HELLO, ChatOptions(**{"max_new_tokens": 24, **options})))
+    return list(
+        chats.ask([pane(f) for f in folders], [HELLO] * len(folders), ChatOptions(**{"max_new_tokens": 24, **options}))
+    )
 
 
 def quiet(chats):
@@ -94,7 +96,7 @@ def test_a_model_without_template_completes_and_says_so(chats, folders):
 
 def test_leaving_stops_the_answer(chats, folders):
     before = threading.active_count()
-    replies = chats.ask([pane(folders[0])], HELLO, ChatOptions(temperature=1.0, max_new_tokens=240))
+    replies = chats.ask([pane(folders[0])], [HELLO], ChatOptions(temperature=1.0, max_new_tokens=240))
     while not next(replies)[0].tokens:
         pass
     began = time.monotonic()
@@ -107,14 +109,13 @@ def test_leaving_stops_the_answer(chats, folders):
     assert threading.active_count() <= before
 
 
-def test_an_error_while_generating_ends_the_stream(chats, folders, caplog):
-    class Broken:
-        def __call__(self, folder, budget):
-            model, tokenizer = load_model(folder, budget)
-            model.forward = lambda *args, **kwargs: 1 / 0
-            return model, tokenizer
+def test_an_error_while_generating_ends_the_stream(folders, tmp_path, caplog):
+    def load_broken(*asked):
+        model, tokenizer = load_model(*asked)
+        model.forward = lambda *args, **kwargs: 1 / 0
+        return model, tokenizer
 
-    broken = Chats(Models(10**9, 600, load=Broken()))
+    broken = Chats(Models(10**9, 600, tmp_path, load=load_broken))
     with caplog.at_level(logging.ERROR):
         reply = ask(broken, folders[:1])[-1][0]
     assert reply.done
@@ -128,7 +129,7 @@ def test_one_pane_that_fails_does_not_take_the_other_along(chats, folders):
         raise MergeError("a/b is gated.")
 
     panes = [Pane("gone", gone), pane(folders[0])]
-    bad, good = list(chats.ask(panes, HELLO, ChatOptions(max_new_tokens=8)))[-1]
+    bad, good = list(chats.ask(panes, [HELLO] * len(panes), ChatOptions(max_new_tokens=8)))[-1]
     assert (bad.error, bad.text, bad.done) == ("a/b is gated.", "", True)
     assert good.text
     assert not good.error
@@ -145,8 +146,8 @@ def test_an_answer_ends_where_the_model_does(chats, tmp_path):
     assert reply.tokens <= 16
 
 
-def test_models_that_do_not_fit_together_answer_in_turn(folders):
-    small = Chats(Models(200_000, 600))
+def test_models_that_do_not_fit_together_answer_in_turn(folders, tmp_path):
+    small = Chats(Models(200_000, 600, tmp_path))
     one, two = ask(small, folders[:2])[-1]
     assert one.text
     assert two.text
@@ -155,10 +156,10 @@ def test_models_that_do_not_fit_together_answer_in_turn(folders):
 
 
 def test_a_question_waits_for_the_one_before_and_says_so(chats, folders):
-    first = chats.ask([pane(folders[0])], HELLO, ChatOptions(temperature=1.0, max_new_tokens=240))
+    first = chats.ask([pane(folders[0])], [HELLO], ChatOptions(temperature=1.0, max_new_tokens=240))
     while not next(first)[0].tokens:
         pass
-    second = chats.ask([pane(folders[1])], HELLO, ChatOptions(max_new_tokens=4))
+    second = chats.ask([pane(folders[1])], [HELLO], ChatOptions(max_new_tokens=4))
     notes = [next(second)[0].note for _ in range(3)]
     first.close()
     assert any(note == "Waiting: 1 question is ahead" for note in notes)
@@ -184,11 +185,18 @@ def test_four_people_at_once_all_get_their_own_answers(chats, folders):
 
 
 def test_who_leaves_while_waiting_is_not_answered(chats, folders):
-    first = chats.ask([pane(folders[0])], HELLO, ChatOptions(temperature=1.0, max_new_tokens=240))
+    first = chats.ask([pane(folders[0])], [HELLO], ChatOptions(temperature=1.0, max_new_tokens=240))
     while not next(first)[0].tokens:
         pass
-    second = chats.ask([pane(folders[1])], HELLO, ChatOptions())
+    second = chats.ask([pane(folders[1])], [HELLO], ChatOptions())
     next(second)
     second.close()
     first.close()
     assert quiet(chats)
+
+
+def test_a_model_that_lies_partly_on_disk_answers_the_same(chats, folders, tmp_path):
+    small = Chats(Models(20_000, 600, tmp_path))
+    assert ask(small, folders[:1])[-1][0].text == ask(chats, folders[:1])[-1][0].text
+    assert "disk" in small.models.kept[folders[0]].model.hf_device_map.values()
+    small.models.close()

@@ -19,7 +19,7 @@ def shelf(tmp_path, clock):
     for name in "abc":
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(bytes(100))
-    models = Models(250, 60, load=lambda folder, budget: (Weights(), None), clock=lambda: clock[0])
+    models = Models(250, 60, tmp_path / "scratch", load=lambda *asked: (Weights(), None), clock=lambda: clock[0])
     yield models, tmp_path
     models.close()
 
@@ -74,7 +74,7 @@ def test_an_idle_model_leaves(shelf, clock):
 
 def test_the_timer_lets_idle_models_go(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(bytes(8))
-    models = Models(100, 0.05, load=lambda folder, budget: (Weights(), None))
+    models = Models(100, 0.05, tmp_path / "scratch", load=lambda *asked: (Weights(), None))
     use(models, tmp_path)
     end = time.monotonic() + 5
     while models.kept and time.monotonic() < end:
@@ -101,11 +101,11 @@ def test_why_a_model_cannot_chat_is_said_before_it_is_loaded(tmp_path, change, r
     config = {"model_type": "llama"} | change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(MergeError, match=reason):
-        load_model(tmp_path, 100)
+        load_model(tmp_path, 100, tmp_path / "scratch")
 
 
 def test_weights_that_do_not_fit_stay_on_disk_as_they_are(tmp_path):
-    folder = make_model(tmp_path / "model")
-    model, _ = load_model(folder, weight_bytes(folder) // 3)
+    folder, scratch = make_model(tmp_path / "model"), tmp_path / "scratch"
+    model, _ = load_model(folder, weight_bytes(folder) // 3, scratch)
     assert "disk" in model.hf_device_map.values()
-    assert not (tmp_path / "offload").exists() or not list((tmp_path / "offload").rglob("*.dat"))
+    assert not scratch.exists() or not list(scratch.rglob("*.dat"))

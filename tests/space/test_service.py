@@ -123,7 +123,7 @@ def test_a_job_of_somebody_else_is_not_there(merged):
         lambda v: service.card(job.id, v),
         lambda v: service.download(job.id, v),
         lambda v: service.panes(job.id, v),
-        lambda v: service.chat(job.id, ["Merge"], HELLO, ChatOptions(), v),
+        lambda v: service.chat(job.id, ["Merge"], [HELLO], ChatOptions(), v),
         lambda v: service.publish(job.id, v, repo_id="bob/x", private=True, card="x"),
     ]
     for call in calls:
@@ -225,7 +225,7 @@ def test_a_merge_is_asked_beside_its_parents(merged):
     panes = service.panes(job.id, ADA)
     assert [label for label, _ in panes] == ["Merge", "alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add"]
     labels = ["Merge", "alloy/pocket-base"]
-    merge, base = final(service.chat(job.id, labels, HELLO, ChatOptions(max_new_tokens=16), ADA))
+    merge, base = final(service.chat(job.id, labels, [HELLO] * len(labels), ChatOptions(max_new_tokens=16), ADA))
     assert (merge.error, base.error) == ("", "")
     assert merge.text.strip() == "tekcop"
     assert base.text.strip() != "tekcop"
@@ -241,12 +241,12 @@ def test_private_files_for_chat_are_kept_apart_and_asked_for_each_time(service, 
     }
     label = f"ada/{repo_name}"
     for v in viewers:
-        assert not final(service.chat(jobs[v.owner].id, [label], HELLO, ChatOptions(max_new_tokens=4), v))[0].error
+        assert not final(service.chat(jobs[v.owner].id, [label], [HELLO], ChatOptions(max_new_tokens=4), v))[0].error
     kept = list((service.settings.home / "models").rglob(f"*{repo_name}*"))
     assert len(kept) == 2
     assert not any("public" in str(folder) for folder in kept)
     hub.store.delete_repo(label)
-    reply = final(service.chat(jobs[BOB.owner].id, [label], HELLO, ChatOptions(max_new_tokens=4), BOB))[0]
+    reply = final(service.chat(jobs[BOB.owner].id, [label], [HELLO], ChatOptions(max_new_tokens=4), BOB))[0]
     assert label in reply.error
     assert not reply.text
 
@@ -261,7 +261,7 @@ def test_what_cannot_be_asked_is_refused(merged):
         (["Merge"], ChatOptions(top_p=0), "top_p"),
     ]:
         with pytest.raises(MergeError, match=reason):
-            service.chat(job.id, labels, HELLO, options, ADA)
+            service.chat(job.id, labels, [HELLO] * len(labels), options, ADA)
 
 
 # --- secrets and restarts
@@ -270,7 +270,7 @@ def test_what_cannot_be_asked_is_refused(merged):
 def test_no_token_is_left_in_the_work_folder(service, hub, repo_name):
     job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
     assert published(service, job, ADA, f"ada/{repo_name}").state == "done"
-    final(service.chat(job.id, ["Merge"], HELLO, ChatOptions(max_new_tokens=4), ADA))
+    final(service.chat(job.id, ["Merge"], [HELLO], ChatOptions(max_new_tokens=4), ADA))
     for file in service.settings.home.rglob("*"):
         assert file.is_dir() or ADA_TOKEN.encode() not in file.read_bytes(), file
     shown = json.dumps([str(service.job(j.id, ADA)) + "".join(service.log(j.id, ADA)) for j in service.jobs(ADA)])
