@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merging.checkpoint import Checkpoint
 from merging.checks.config import check_configs
-from merging.checks.cost import check_cost, seconds
+from merging.checks.cost import check_cost, estimate
 from merging.checks.facts import Facts, gather
 from merging.checks.lambdas import check_lambdas
 from merging.checks.licence import check_licences
@@ -18,6 +18,7 @@ from merging.checks.weights import check_weights
 from merging.engine import Options
 from merging.errors import MergeError
 from merging.findings import KINDS, Finding, Level, block, by_level
+from merging.methods import METHODS
 from merging.plan import Plan, make_plan
 from merging.recipe import ModelRef, Recipe, all_models
 
@@ -49,12 +50,13 @@ def check(
     plan, refusal = try_plan(recipe, checkpoints, options or Options())
     if refusal and all(f.computable for f in found):
         found.append(refusal)
+    seconds = estimate(plan, models, METHODS[recipe.method]) if plan else 0.0
     if plan:
-        found += check_cost(plan, models, out)
+        found += check_cost(plan, models, seconds, out)
     return Check(
         findings=by_level(found),
         plan=plan,
-        seconds=seconds(plan, models) if plan else 0.0,
+        seconds=seconds,
         revisions={m.label: sha for m in models if (sha := m.checkpoint.source.revision)},
     )
 

@@ -146,7 +146,12 @@ def open_model(ref: ModelRef, hub: Hub | None, *, folders: bool = True) -> Check
 
 def open_models(refs: Iterable[ModelRef], hub: Hub | None, *, folders: bool = True) -> dict[ModelRef, Checkpoint]:
     """Several models at once, each opened as `open_model` does. The first error in their order is raised."""
-    wanted = list(dict.fromkeys(refs))
     with ThreadPoolExecutor(READERS) as pool:
-        opened = pool.map(lambda ref: open_model(ref, hub, folders=folders), wanted)
-        return dict(zip(wanted, opened, strict=True))
+        opening = {ref: pool.submit(open_model, ref, hub, folders=folders) for ref in dict.fromkeys(refs)}
+    try:
+        return {ref: opened.result() for ref, opened in opening.items()}
+    except MergeError:
+        for opened in opening.values():
+            if not opened.exception():
+                opened.result().source.close()
+        raise

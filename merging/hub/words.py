@@ -55,10 +55,10 @@ def in_words(error: BaseException, about: str, *, token: str | bool, wait: float
             return status_in_words(error, about, token, wait)
         case RuntimeError() if error.__cause__:  # the client wraps the errors of an upload
             return in_words(error.__cause__, about, token=token, wait=wait)
-    return silence_in_words(error, about)
+    return silence_in_words(error, about, token)
 
 
-def silence_in_words(error: BaseException, about: str) -> MergeError:
+def silence_in_words(error: BaseException, about: str, token: str | bool) -> MergeError:
     """For errors without an answer of the Hub."""
     if isinstance(error, OfflineModeIsEnabled):
         return MergeError(f"{about} cannot be read: HF_HUB_OFFLINE is set. Unset it, or give a local folder.")
@@ -67,6 +67,8 @@ def silence_in_words(error: BaseException, about: str) -> MergeError:
             f"The Hub ({constants.ENDPOINT}) does not answer, asked for {about}. "
             "Check the connection and try again in a few minutes."
         )
+    if isinstance(error, RuntimeError):  # of the upload's own library, which has no other type
+        return MergeError(f"The upload of {about} failed: {without_tokens(str(error), token)}. Try it again.")
     return MergeError(
         f"What came back from the Hub ({constants.ENDPOINT}), asked for {about}, is not an answer of the Hub. "
         "A proxy or a sign-in page of the network may stand in between; try again from another network."
