@@ -1,7 +1,7 @@
 """What the models say about where they come from. Only their weights prove it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from merging.checks.facts import Facts
@@ -43,8 +43,3 @@ def declared_bases(model: Facts) -> list[str]:
     if not named and isinstance(origin, str) and REPO_ID.fullmatch(origin) and origin != model.repo_id:
         named = [origin]
     return named
-
-
-def relation(card: Mapping[str, Any]) -> str | None:
-    found = card.get("base_model_relation")
-    return found if isinstance(found, str) else None

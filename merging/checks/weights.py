@@ -35,7 +35,6 @@ class Nearness:
     cosine: float
     distance: float  # norm of the difference, as a share of the reference's norm
     identical: float  # share of the entries that are equal
-    entries: int
 
     def __str__(self) -> str:
         return (
@@ -126,7 +125,6 @@ def compare(reference: Array, other: Array) -> Nearness:
         cosine=float(a @ b) / both if both else float(norm_a == norm_b),
         distance=float(np.linalg.norm(b - a)) / norm_a if norm_a else float(norm_b > 0),
         identical=float(np.mean(a == b)),
-        entries=len(a),
     )
 
 
