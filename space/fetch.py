@@ -18,6 +18,7 @@ from space.settings import Settings
 from space.viewer import HubFor, Viewer
 
 BLOCK_BYTES = 8_000_000
+PUBLIC_SECONDS = 300  # the Hub counts how often it is asked
 RECENT_SECONDS = 600  # found for a chat that may not have loaded it yet
 
 # Everything chat needs besides the weights. Code and pickles of the repo are not fetched, so they cannot be run.
@@ -39,6 +40,9 @@ class Parents:
         self.in_use = in_use  # folders that must stay
         self.guard = threading.Lock()
         self.locks: dict[Path, threading.Lock] = {}
+        self.public: dict[
+            ModelRef, tuple[Path, float]
+        ] = {}  # where it lies, and when an anonymous caller could read it
         self.root.mkdir(exist_ok=True, mode=0o700)
         for folder in self.root.iterdir():
             if folder.name != "public":  # private ones do not outlive the app, nor halves of fetches
@@ -48,6 +52,8 @@ class Parents:
         """The model's files, fetched when they are not here. Whether this caller may read them is asked each time."""
         if self.folders and Path(ref.path).is_dir():
             return Path(ref.path)
+        if (known := self.public.get(ref)) and known[0].exists() and time.monotonic() - known[1] < PUBLIC_SECONDS:
+            return known[0]
         source, group = self.opened(ref, viewer)
         with closing(source):
             folder = self.root / group / f"{source.repo_id}@{source.revision}".replace("/", "--")
@@ -57,6 +63,8 @@ class Parents:
                 if not folder.exists():
                     self.fetch(source, folder, tell)
                 folder.touch()
+        if group == "public":
+            self.public[ref] = folder, time.monotonic()
         return folder
 
     def opened(self, ref: ModelRef, viewer: Viewer) -> tuple[Source, str]:

@@ -64,9 +64,8 @@ class Jobs:
         secret: str | None = None, needs_secret: bool = False, estimate: float | None = None,
     ) -> Job:  # fmt: skip
         """Queue a job. `secret` stays in memory; a job that `needs_secret` is not run after a restart."""
-        self.refuse_too_many(owner)
         job = Job(secrets.token_hex(8), owner, kind, title, payload, "queued", created=time.time())
-        self.enqueue(job.id, secret, lambda: self.journal.add(job, estimate=estimate, needs_secret=needs_secret))
+        self.enqueue(job, secret, lambda: self.journal.add(job, estimate=estimate, needs_secret=needs_secret))
         return self.get(job.id, owner)
 
     def again(self, id: str, owner: str, *, secret: str | None = None) -> Job:
@@ -75,15 +74,16 @@ class Jobs:
         if job.active or job.state == "done":
             raise MergeError(f"This job is {job.state}; only one that failed, was cancelled or interrupted can be "
                              "started again.")  # fmt: skip
-        self.refuse_too_many(owner)
-        self.enqueue(id, secret, lambda: self.journal.again(id))
+        self.enqueue(job, secret, lambda: self.journal.again(id))
         return self.get(id, owner)
 
-    def enqueue(self, id: str, secret: str | None, write: Callable[[], None]) -> None:
-        if secret:
-            self.secrets[id] = secret  # before the journal: a worker may take the job at once
-        write()
-        self.notify()
+    def enqueue(self, job: Job, secret: str | None, write: Callable[[], None]) -> None:
+        with self.changed:  # so that two at once do not both take the last place
+            self.refuse_too_many(job.owner)
+            if secret:
+                self.secrets[job.id] = secret  # before the journal: a worker may take the job at once
+            write()
+            self.changed.notify_all()
 
     def refuse_too_many(self, owner: str) -> None:
         active = self.journal.active()

@@ -2,6 +2,9 @@
 
 import gc
 import json
+import logging
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +19,7 @@ from accelerate.hooks import remove_hook_from_submodules
 
 from merging.errors import MergeError
 
-Load = Callable[[Path, int], tuple[Any, Any]]
+Load = Callable[[Path, int, Path], tuple[Any, Any]]
 
 
 @dataclass(slots=True)
@@ -28,20 +31,23 @@ class Loaded:
     nbytes: int
     users: int = 0
     used: float = 0.0  # when it was last given back
+    scratch: Path = Path()  # its own; removed with it
 
 
 class Models:
     """Keyed by the folder a model was read from. Loading is for one thread at a time (see `Turns`)."""
 
     def __init__(
-        self, budget_bytes: int, idle_seconds: float, *, load: Load | None = None,
+        self, budget_bytes: int, idle_seconds: float, scratch: Path, *, load: Load | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         quiet_transformers()
         self.budget_bytes = budget_bytes
         self.idle_seconds = idle_seconds
+        self.scratch = scratch  # for weights that have to be rewritten to be offloaded
         self.load = load or load_model
         self.clock = clock
+        shutil.rmtree(scratch, ignore_errors=True)
         self.kept: dict[Path, Loaded] = {}
         self.lock = threading.Lock()
         self.closing = threading.Event()
@@ -66,9 +72,10 @@ class Models:
                 return loaded
         size = weight_bytes(folder)
         self.make_room(size)
-        model, tokenizer = self.load(folder, self.budget_bytes)
+        scratch = self.scratch / secrets.token_hex(8)
+        model, tokenizer = self.load(folder, self.budget_bytes, scratch)
         with self.lock:
-            self.kept[folder] = Loaded(model, tokenizer, size, users=1)
+            self.kept[folder] = Loaded(model, tokenizer, size, users=1, scratch=scratch)
             return self.kept[folder]
 
     def fit(self, folders: Sequence[Path]) -> bool:
@@ -101,6 +108,7 @@ class Models:
             for one in gone:
                 remove_hook_from_submodules(one.model)  # hooks keep weights alive
                 one.model = one.tokenizer = None
+                shutil.rmtree(one.scratch, ignore_errors=True)
             free_memory()
 
     def watch(self) -> None:
@@ -119,16 +127,15 @@ class Models:
         self.release()
 
 
-def load_model(folder: Path, budget_bytes: int) -> tuple[Any, Any]:
+def load_model(folder: Path, budget_bytes: int, scratch: Path) -> tuple[Any, Any]:
     """Weights where accelerate places them within the budget: accelerator, memory, then the shards on disk as they lie.
 
     No code of the model's own is run, and nothing but safetensors is read.
     """
     refuse_unloadable(folder)
-    offload = folder.parent / "offload"  # only for architectures whose weights transformers rewrites as it loads them
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes), offload_folder=offload,
+            folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes), offload_folder=scratch,
             trust_remote_code=False, use_safetensors=True, local_files_only=True,
         )  # fmt: skip
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -170,4 +177,5 @@ def free_memory() -> None:
 def quiet_transformers() -> None:
     """Its progress bars and advice go to the server's terminal, where nobody who chats would see them; errors stay."""
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ def pane(folder):
 
 def ask(chats, folders, **options):
     return list(
-        chats.ask([pane(f) for f in folders], [HELLO] * len(folders), ChatOptions(**{"max_new_tokens": 24, **options}))
+        chats.ask([pane(f) for f in folders], [HELLO] * len(folders), ChatOptions(**{"max_new_tokens": 12, **options}))
     )
 
 
