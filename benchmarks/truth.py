@@ -1,0 +1,71 @@
+"""The merge methods once more, in float64 and as plainly as they can be said: what outputs are judged by."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Case
+
+
+def merged(case: Case, base: Tensor | None, models: Tensor) -> Tensor:
+    """One whole tensor merged. Where the method draws at random, one of the possible results."""
+    models = models.double()
+    if base is None:
+        return models[0] if case.method == "passthrough" else average(models, case.weight)
+    base = base.double()
+    if case.method == "slerp":
+        return arc(base, models[0], case.settings["t"])
+    return base + change(case, models - base)
+
+
+def average(models: Tensor, weight: Sequence[float]) -> Tensor:
+    return sum_of(models, weight) / sum(weight)
+
+
+def sum_of(tensors: Tensor, weight: Sequence[float]) -> Tensor:
+    return torch.stack([t * w for t, w in zip(tensors, weight, strict=True)]).sum(0)
+
+
+def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Both are one vector; on a line where they are nearly parallel."""
+    cosine = (a / a.norm() * (b / b.norm())).sum()
+    if cosine.abs() > 0.9995:
+        return (1 - t) * a + t * b
+    angle = torch.arccos(cosine)
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+def change(case: Case, deltas: Tensor) -> Tensor:
+    """What is added to the base."""
+    if case.method == "task_arithmetic":
+        return sum_of(deltas, case.weight)
+    density = case.settings["density"]
+    kept = trimmed(deltas, density) if case.method == "ties" else dropped(deltas, density)
+    if case.method == "dare_linear":
+        return sum_of(kept, case.weight)
+    return agreed(kept, case.weight, normalize=case.method == "ties")
+
+
+def trimmed(deltas: Tensor, density: float) -> Tensor:
+    """The largest of each model."""
+    k = int(density * deltas.shape[1])
+    return torch.stack([torch.where(d.abs() >= d.abs().sort(descending=True).values[k - 1], d, 0) for d in deltas])
+
+
+def dropped(deltas: Tensor, density: float) -> Tensor:
+    """Kept with the probability `density`, and brought back to each model's sum of magnitudes."""
+    kept = deltas * (torch.rand(deltas.shape, generator=torch.Generator().manual_seed(0)) < density)
+    return kept * (deltas.abs().sum(1) / kept.abs().sum(1)).unsqueeze(1)
+
+
+def agreed(deltas: Tensor, weight: Sequence[float], *, normalize: bool) -> Tensor:
+    """The sum of what has the sign of the weighted sum, zero counting as plus."""
+    weighted = torch.stack([d * w for d, w in zip(deltas, weight, strict=True)])
+    elected = torch.where(weighted.sum(0) >= 0, 1, -1)
+    agrees = weighted.sign() == elected
+    total = (weighted * agrees).sum(0)
+    if not normalize:
+        return total
+    voters = sum_of(agrees, weight)
+    return total / torch.where(voters == 0, 1, voters)
