@@ -60,7 +60,7 @@ class Schedule:
         self.active: list[Task] = []
         self.free: list[Tensor] = []
         self.unmade = budget.sets  # buffers are made when they are first needed
-        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[Tensor | None]]] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[bool]]] = queue.SimpleQueue()
         self.in_flight = 0
 
     def __iter__(self) -> Iterator[Finished | None]:
@@ -114,19 +114,17 @@ class Schedule:
         count = min(size, task.job.step.numel - block * size)
         buffers = task.held[block] if task.held else self.take()
         piece = Piece(task.job, block * size, count, buffers, unchecked=task.first)
-        future = self.pool.submit(work, piece, task.stage, read=task.reads)
+        future = self.pool.submit(work, piece, task.stage, task.total, read=task.reads)
         future.add_done_callback(lambda f: self.done.put((task, piece, f)))
         task.started += 1
         self.in_flight += 1
 
-    def finish(self, task: Task, piece: Piece, found: Tensor | None) -> Finished:
+    def finish(self, task: Task, piece: Piece, was_written: bool) -> Finished:
         was_read = task.reads
         task.finished += 1
         if not task.held:
             self.free.append(piece.buffers)
-        if found is not None:
-            task.total.add(piece.start, found)
-        return Finished(piece, was_read, found is None, task.finished == task.blocks and not self.go_on(task))
+        return Finished(piece, was_read, was_written, task.finished == task.blocks and not self.go_on(task))
 
     def go_on(self, task: Task) -> bool:
         """Begin the next stage of a tensor; False when there is none."""
@@ -140,13 +138,14 @@ class Schedule:
         return True
 
 
-def work(piece: Piece, stage: Stage, *, read: bool) -> Tensor | None:
-    """What a thread does with a block."""
-    if piece.job.stopped.is_set():
-        return None
+def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> bool:
+    """What a thread does with a block; True when it was written."""
     if read:
         piece.read()
-    return stage(piece)
+    found = stage(piece)
+    if found is not None:
+        total.add(piece.start, found)
+    return found is None
 
 
 @contextmanager
@@ -156,6 +155,7 @@ def threads(count: int) -> Iterator[ThreadPoolExecutor]:
     torch keeps the number per thread, with a default for new ones; the caller's own setting is put back.
     """
     before, ready = torch.get_num_threads(), threading.Barrier(count)
+    keep_freed_memory()
 
     def begin() -> None:
         torch.set_num_threads(1)
@@ -169,3 +169,11 @@ def threads(count: int) -> Iterator[ThreadPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next grain, instead of giving it to the system and zeroing it again.
+
+    It raises its thresholds to the largest block that was freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
