@@ -19,6 +19,7 @@ __all__ = ["ChatOptions", "Chats", "Pane", "Reply", "Stopped"]
 
 log = logging.getLogger(__name__)
 
+OUR_FAULT = "Something went wrong on our side while this model answered."
 REFRESH_SECONDS = 0.25  # a closed page is noticed at the next refresh at the latest
 PAUSE_SECONDS = 0.04  # between refreshes: eyes need no more
 
@@ -78,7 +79,7 @@ class Talk:
             voice.finish()
         except Exception:  # a bug of ours, or a broken model: never leave the page waiting
             log.exception("chat with %s failed", voice.label)
-            voice.finish("Something went wrong on our side while this model answered.")
+            voice.finish(OUR_FAULT)
 
 
 class Chats:
@@ -105,17 +106,21 @@ class Chats:
     def answer(
         self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
     ) -> None:
-        asked = dict(zip(talk.voices, conversations, strict=True))
+        error = ""
         try:
+            asked = dict(zip(talk.voices, conversations, strict=True))
             folders = self.find(talk, panes)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
                 for group in self.groups(folders):
                     self.answer_together(talk, group, asked, options)
         except Stopped:
             pass
+        except Exception:  # as above: whatever happens, the stream ends
+            log.exception("chat failed")
+            error = OUR_FAULT
         finally:
             for voice in talk.voices:
-                voice.finish()
+                voice.finish(error)
             talk.over.set()
             talk.changed.set()
 

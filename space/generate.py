@@ -48,9 +48,12 @@ class Voice:
         self.changed()
 
     def finish(self, error: str = "") -> None:
+        """The first word on how it ended stays."""
+        if self.done:
+            return
         if self.tokenizer is None:
             self.note = ""  # it said what was being waited for
-        self.done, self.error = True, self.error or error
+        self.error, self.done = error, True
         self.changed()
 
     def reply(self) -> Reply:

@@ -178,6 +178,8 @@ class Service:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:
             raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
+        if len(conversations) != len(labels):
+            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
         plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
         panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
         return self.chats.ask(panes, plain, within(options, self.settings))

@@ -124,6 +124,13 @@ def test_an_error_while_generating_ends_the_stream(folders, tmp_path, caplog):
     broken.models.close()
 
 
+def test_a_bug_outside_of_any_pane_ends_the_stream_too(chats, folders, caplog):
+    replies = list(chats.ask([pane(folders[0])], [], ChatOptions()))[-1]
+    assert replies[0].done
+    assert "our side" in replies[0].error
+    assert "chat failed" in caplog.text
+
+
 def test_one_pane_that_fails_does_not_take_the_other_along(chats, folders):
     def gone(tell):
         raise MergeError("a/b is gated.")

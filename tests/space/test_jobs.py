@@ -139,12 +139,12 @@ def test_somebody_elses_job_is_answered_like_none(queue):
 
 
 def test_there_are_limits_and_they_are_said(queue):
-    jobs = queue(steps, max_per_owner=2, queue_length=2)
+    jobs = queue(max_per_owner=2, queue_length=3, start=False)
     for owner in ("ada", "ada", "bob"):
         jobs.submit(owner, "merge", "", {})
     with pytest.raises(MergeError, match="You have 2 jobs"):
         jobs.submit("ada", "merge", "", {})
-    with pytest.raises(MergeError, match="2 jobs are waiting"):
+    with pytest.raises(MergeError, match="3 jobs are waiting"):
         jobs.submit("eve", "merge", "", {})
 
 

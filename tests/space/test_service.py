@@ -262,6 +262,8 @@ def test_what_cannot_be_asked_is_refused(merged):
     ]:
         with pytest.raises(MergeError, match=reason):
             service.chat(job.id, labels, [HELLO] * len(labels), options, ADA)
+    with pytest.raises(MergeError, match="1 models, but 2 conversations"):
+        service.chat(job.id, ["Merge"], [HELLO, HELLO], ChatOptions(), ADA)
 
 
 # --- secrets and restarts
