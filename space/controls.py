@@ -30,17 +30,6 @@ def own_params() -> dict[str, Param]:
     return {name: param for name, param in shared_params().items() if param.per_model}
 
 
-def control(param: Param) -> gr.components.Component:
-    """A control for one setting. It starts hidden: `shown` fits it to the method that is chosen."""
-    name = label(param.name)
-    if param.type is bool:
-        return gr.Checkbox(label=name, info=param.help, visible=False)
-    if param.range is None:
-        return gr.Number(label=name, info=param.help, visible=False, precision=0 if param.type is int else None)
-    low, high, step = param.range.low, param.range.high, param.range.step
-    return gr.Slider(low, high, low, step=step, label=name, info=param.help, visible=False)
-
-
 @dataclass(frozen=True, slots=True)
 class Shown:
     """How one control looks for one method."""
@@ -58,6 +47,20 @@ class Shown:
         return gr.update(visible=True, value=self.value, info=self.param.help, **limits)
 
 
+def control(param: Param, shown: Shown) -> gr.components.Component:
+    """A control for one setting, as it looks for the method that is chosen first."""
+    name, value = label(param.name), shown.value if shown.visible else first(param)
+    if param.type is bool:
+        return gr.Checkbox(bool(value), label=name, info=param.help, visible=shown.visible)
+    if param.range is None:
+        whole = 0 if param.type is int else None
+        return gr.Number(value, label=name, info=param.help, visible=shown.visible, precision=whole)
+    limits = param.range
+    return gr.Slider(
+        limits.low, limits.high, value, step=limits.step, label=name, info=param.help, visible=shown.visible
+    )
+
+
 def shown(method: Method, settings: Mapping[str, Setting]) -> list[Shown]:
     """For each of `shared_params`, whether this method has it, and the value: what was set, else its default."""
     mine = {p.name: p for p in method.params if p is not lambda_param(method)}
@@ -71,7 +74,7 @@ def first(param: Param) -> Setting | None:
     """What a new control shows."""
     if param.default is not None or param.range is None:
         return param.default
-    return (param.range.low + param.range.high) / 2
+    return param.range.low if param.range.start is None else param.range.start
 
 
 def settings(method: Method, values: Iterable[Setting | None]) -> dict[str, Setting]:

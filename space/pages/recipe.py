@@ -85,9 +85,10 @@ def build_recipe() -> RecipeColumn:
         rows = tuple(build_row(i) for i in range(MAX_ROWS))
         add = gr.Button("Add a model", size="sm", elem_classes="quiet")
         gr.HTML("<h2>Method</h2>")
-        method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value="task_arithmetic", label="Method")
-        helped = gr.HTML(view.method_help(METHODS["task_arithmetic"]))
-        shared = tuple(control(p) for p in shared_params().values())
+        first = METHODS[Form().method]
+        method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value=first.name, label="Method")
+        helped = gr.HTML(view.method_help(first))
+        shared = tuple(control(p, s) for p, s in zip(shared_params().values(), shown(first, {}), strict=True))
         with gr.Accordion("Precision and seed", open=False):
             dtype = gr.Dropdown(DTYPES, value="", label="Precision of the result", info="Sums are always in float32.")
             seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")

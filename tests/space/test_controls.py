@@ -12,10 +12,12 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=lambda m:
 
 
 def test_every_setting_has_a_control_with_help():
-    with gr.Blocks():
-        for param in shared_params().values():
-            made = control(param)
-            assert made.label and getattr(made, "info", None)
+    for method in METHODS.values():
+        with gr.Blocks():
+            for param, look in zip(shared_params().values(), shown(method, {}), strict=True):
+                made = control(param, look)
+                assert made.label and made.info and made.visible is look.visible  # type: ignore[attr-defined]
+                assert not look.visible or made.value == look.value  # type: ignore[attr-defined]
 
 
 @every_method
