@@ -8,7 +8,7 @@ from merging.header import DTYPE_BITS, TensorInfo
 from merging.methods import Method
 
 # Reductions add up grains of this many elements, each computed alone, so that their bits do not depend on the size of
-# the blocks. Kernels run on one grain at a time as well. Smaller ones would stay in a core's own cache, but threads then
+# the blocks. Kernels run on a grain at a time as well. Smaller ones would stay in a core's own cache, but threads then
 # spend as long on handing Python's lock to each other as on computing (benchmarks: 65,536 costs 1.5 times the CPU).
 GRAIN = 262_144
 LOCAL_GRAINS, REMOTE_GRAINS = 4, 16  # in a block, at most; over a network a block is one request and must be worth it

@@ -42,7 +42,13 @@ def shares(cosine: float, t: float) -> Shares:
     return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
 
 
-@method("SLERP", models=(1, 1), measure=arc_shares, passes=lambda settings: 1)
+@method(
+    "SLERP",
+    paper="https://doi.org/10.1145/325334.325242",
+    models=(1, 1),
+    measure=arc_shares,
+    passes=lambda settings: 1,
+)
 def slerp(
     base: Tensor,
     models: Tensor,

@@ -1,0 +1,52 @@
+"""Run a method on tensors in memory: what the engine does for one tensor, without files and blocks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merging.methods import METHODS, Method
+from merging.methods.chance import Chance
+from merging.methods.spec import Block, Settings, compute
+from merging.settings import keyword
+from merging.totals import Total
+
+REQUIRED = {"weight": 0.5, "t": 0.3}
+
+
+def run(name: str, models: Tensor, base: Tensor | None = None, *, seed: int = 0, **given: Any) -> Tensor:
+    """Merge the rows of `models` by a method. A setting that is not given has its default."""
+    method = METHODS[name]
+    flat = Block(
+        base.reshape(-1) if base is not None and method.needs_base else None,
+        models.reshape(len(models), -1),
+        Chance(seed, "tensor"),
+    )
+    settings = settings_of(method, len(models), given)
+    return compute(method, flat, measured(method, flat, settings), settings).view(models.shape[1:])
+
+
+def settings_of(method: Method, models: int, given: dict[str, Any]) -> Settings:
+    settings = {}
+    for p in method.params:
+        value = given.get(p.name, p.default if p.default is not None else REQUIRED[p.name])
+        settings[keyword(p.name)] = (value,) * models if p.per_model and not isinstance(value, tuple) else value
+    return settings
+
+
+def measured(method: Method, block: Block, settings: Settings) -> Any:
+    if method.measure is None:
+        return None
+    passes = method.measure(block.models.shape[1], settings)
+    try:
+        look = next(passes)
+        while True:
+            total = Total()
+            total.add(0, look(iter([block])))
+            look = passes.send(total.value())
+    except StopIteration as found:
+        return found.value
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

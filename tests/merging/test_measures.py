@@ -1,0 +1,96 @@
+"""What is measured over a whole tensor: exactly, and with the same bits however it is cut."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+
+from merging.methods.chance import Chance
+from merging.methods.measures import l1_factors, magnitude_cuts, row_sums
+from merging.methods.spec import Block
+from merging.totals import Total
+from tests.merging.kernels import noise
+
+
+def cuts(deltas, density, grain=10**9):
+    """Run the measure over grains of a size, in blocks of two grains, added in reverse."""
+    numel = deltas.shape[1]
+    base = torch.zeros(numel)
+    grains = [Block(base[i : i + grain], deltas[:, i : i + grain], Chance(0, "")) for i in range(0, numel, grain)]
+    passes = magnitude_cuts(numel, {"density": density})
+    try:
+        look = next(passes)
+        while True:
+            total = Total()
+            for i in reversed(range(0, len(grains), 2)):
+                total.add(i, look(iter(grains[i : i + 2])))
+            look = passes.send(total.value())
+    except StopIteration as found:
+        return found.value
+
+
+def kth_largest(row, k):
+    return float(np.sort(np.abs(row.numpy()))[::-1][k - 1]) if k else math.inf
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "few values", "one value", "zeros", "wide", "subnormal"])
+@pytest.mark.parametrize("density", [0.001, 0.2, 0.5, 0.99, 1.0])
+def test_the_kth_largest_magnitude_exactly(kind, density):
+    x = noise(3, 5000, seed=1)
+    x = {
+        "float32": x, "bfloat16": x.bfloat16().float(), "few values": (x * 2).round(), "one value": x * 0 - 1.5,
+        "zeros": x * 0, "wide": x * torch.exp2(noise(3, 5000) * 30), "subnormal": x * 1e-41,
+    }[kind]  # fmt: skip
+    densities = (density, 0.3, 0.0)
+    found = cuts(x, densities, grain=777)
+    for row, p, cut in zip(x, densities, found, strict=True):
+        k = int(p * 5000)
+        assert cut == (0.0 if k == 5000 else kth_largest(row, k))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=30), st.floats(0, 1))
+@how(deadline=None)
+def test_the_kth_largest_of_anything(values, density):
+    x = torch.tensor([values], dtype=torch.float32)
+    k = int(density * len(values))
+    assert cuts(x, (density,)) == ((0.0 if k == len(values) else kth_largest(x[0], k)),)
+
+
+def test_nothing_is_gone_over_when_all_or_nothing_is_kept():
+    with pytest.raises(StopIteration) as found:
+        next(magnitude_cuts(10, {"density": (1.0, 0.0, 0.05)}))
+    assert found.value.value == (0.0, math.inf, math.inf)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 31, 32, 33, 1000, 262_144])
+def test_row_sums(length):
+    x = noise(2, length).double()
+    expected = [math.fsum(row) for row in x.tolist()]
+    torch.testing.assert_close(row_sums(x), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def test_factors_leave_tiny_sums_alone():
+    assert l1_factors([4.0, 1e-8, 3.0], [2.0, 1e-9, 0.0]) == (2.0, 1.0, 1.0)
+
+
+def test_totals_do_not_depend_on_the_order():
+    parts = [torch.randn(3, 2, dtype=torch.float64) * 10.0**i for i in range(8)]
+    found = []
+    for order in ([0, 1, 2, 3, 4, 5, 6, 7], [5, 2, 7, 0, 1, 3, 6, 4]):
+        total = Total()
+        for i in order:
+            total.add(i, parts[i])
+        found.append(total.value())
+    assert torch.equal(*found)
+    torch.testing.assert_close(found[0], torch.cat(parts).sum(0))
+
+
+def test_totals_of_whole_numbers_are_exact():
+    total = Total()
+    for i in range(3):
+        total.add(i, torch.tensor([2**60, i]))
+    assert total.value().tolist() == [3 * 2**60, 3]

@@ -1,0 +1,250 @@
+"""Laws that every registered method must keep. A new method is covered as soon as it is declared."""
+
+import inspect
+import math
+import pkgutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+
+import merging.methods
+from merging.methods import METHODS, Method
+from merging.methods.spec import method as declare
+from tests.merging.kernels import noise, run
+
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
+with_base = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.needs_base], ids=lambda m: m.name)
+of_many = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.max_models is None], ids=lambda m: m.name)
+SHAPES = [(), (0,), (1,), (7,), (2, 3, 4), (3, 0)]
+
+
+def count(method: Method) -> int:
+    return method.max_models or 3
+
+
+@every_method
+@given(seed=st.integers(0, 2**16))
+@how(max_examples=10, deadline=None)
+def test_merging_identical_models_changes_nothing(method, seed):
+    base = noise(5, 3, seed=seed)
+    torch.testing.assert_close(run(method.name, torch.stack([base] * count(method)), base), base)
+
+
+@every_method
+def test_inputs_are_left_alone(method):
+    base, models = noise(40), noise(count(method), 40, seed=1)
+    before = base.clone(), models.clone()
+    run(method.name, models, base, density=0.5)
+    assert torch.equal(base, before[0]) and torch.equal(models, before[1])
+
+
+@every_method
+def test_the_same_bits_again(method):
+    base, models = noise(400), noise(count(method), 400, seed=1)
+    first, second = (run(method.name, models, base, density=0.5, seed=3) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(first, run(method.name, models, base, density=0.5, seed=4)) is not method.random
+
+
+@every_method
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("density", [0.0, 0.5, 1.0])
+def test_any_shape(method, shape, density):
+    merged = run(method.name, torch.ones(count(method), *shape), torch.zeros(shape), density=density)
+    assert merged.shape == shape and merged.dtype == torch.float32 and merged.isfinite().all()
+
+
+@every_method
+def test_zeros_stay_zeros(method):
+    merged = run(method.name, torch.zeros(count(method), 9), torch.zeros(9), density=0.5)
+    assert torch.equal(merged, torch.zeros(9))
+
+
+@of_many
+def test_the_order_of_models_does_not_matter(method):
+    base, models = noise(300), noise(3, 300, seed=1)
+    weights, order = (0.5, 1.0, -0.25), [2, 0, 1]
+    first = run(method.name, models, base, weight=weights)
+    second = run(method.name, models[order], base, weight=tuple(weights[i] for i in order))
+    torch.testing.assert_close(first, second)
+
+
+@of_many
+def test_a_weight_of_zero_is_as_good_as_no_model(method):
+    base, models = noise(300), noise(3, 300, seed=1)
+    with_it = run(method.name, models, base, weight=(0.5, 1.0, 0.0), density=0.5)
+    without = run(method.name, models[:2], base, weight=(0.5, 1.0), density=0.5)
+    torch.testing.assert_close(with_it, without)
+
+
+@with_base
+@pytest.mark.parametrize("setting", [{"weight": 0.0, "t": 0.0}, {"density": 0.0, "t": 0.0}], ids=["weight", "density"])
+def test_taking_nothing_gives_the_base(method, setting):
+    if not any(method.param(name) for name in setting):
+        pytest.skip("has no such setting")
+    base, models = noise(300), noise(count(method), 300, seed=1)
+    if method.name == "task_arithmetic" and "density" in setting:
+        pytest.skip("density has no effect on it")
+    torch.testing.assert_close(run(method.name, models, base, **setting), base)
+
+
+@every_method
+def test_declares_what_forms_and_cards_need(method):
+    assert method.name == method.fn.__name__ and method.title
+    assert method.summary.endswith(".") and "\n" not in method.summary
+    assert method.min_models >= 1 and (method.max_models is None or method.max_models >= method.min_models)
+    for p in method.params:
+        assert p.help.endswith(".") and p.type in (bool, int, float), p.name
+        assert (p.range is not None) is (p.type is not bool), p.name
+        if p.range is not None:
+            assert p.range.low < p.range.high and (p.default is None or p.default in p.range), p.name
+            assert p.default is not None or p.range.start in p.range, p.name
+
+
+def test_methods_with_a_paper():
+    assert [m.name for m in METHODS.values() if not m.paper] == ["passthrough"]
+    assert all(m.paper.startswith("https://") for m in METHODS.values() if m.paper)
+
+
+def test_every_file_of_methods_is_imported():
+    files = {m.name for m in pkgutil.iter_modules(merging.methods.__path__)}
+    assert files - {"spec", "parts", "measures", "chance"} <= set(dir(merging.methods))
+
+
+def test_what_mergekit_calls_them():
+    known = {"linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough"}
+    assert METHODS.keys() >= known
+    defaults = {m: {p.name: p.default for p in METHODS[m].params} for m in known}
+    assert defaults["ties"] == {"weight": None, "density": 1.0, "normalize": True, "rescale": False, "lambda": 1.0}
+    assert defaults["dare_ties"] == defaults["dare_linear"]
+    assert defaults["dare_ties"] == {"weight": None, "density": 1.0, "normalize": False, "rescale": True, "lambda": 1.0}
+    assert defaults["task_arithmetic"] == {"weight": None, "normalize": False, "lambda": 1.0}
+    assert defaults["linear"] == {"weight": None, "normalize": True}
+    assert defaults["slerp"] == {"t": None} and defaults["passthrough"] == {"scale": 1.0}
+
+
+def test_a_method_is_declared_once_and_takes_what_it_measures():
+    with pytest.raises(TypeError, match="linear"):
+        declare("Again")(METHODS["linear"].fn)
+    with pytest.raises(TypeError, match="no measure"):
+
+        @declare("Lonely")
+        def lonely(models, measured):
+            """It has no measure."""
+
+
+def test_signatures_are_all_there_is():
+    for m in METHODS.values():
+        assert [p.rstrip("_") for p in inspect.getfullargspec(m.fn).kwonlyargs] == [p.name for p in m.params]
+
+
+# By hand: four numbers each, worked in the comment.
+
+
+def rows(*values):
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def test_linear_by_hand():
+    models = rows([1, 2, 3, 4], [5, 0, -3, 8])
+    # (1 * a + 3 * b) / 4
+    assert run("linear", models, weight=(1.0, 3.0)).tolist() == [4, 0.5, -1.5, 7]
+    # 1 * a + 3 * b
+    assert run("linear", models, weight=(1.0, 3.0), normalize=False).tolist() == [16, 2, -6, 28]
+
+
+def test_passthrough_by_hand():
+    assert run("passthrough", rows([1, -2, 3, 0.5]), scale=-0.5).tolist() == [-0.5, 1, -1.5, -0.25]
+
+
+def test_slerp_by_hand():
+    # at a right angle; t = 2/3 takes sin(30 deg) = 1/2 of the base, sin(60 deg) = sqrt(3)/2 of the model
+    merged = run("slerp", rows([0, 3, 0, 0]), torch.tensor([2.0, 0, 0, 0]), t=2 / 3)
+    torch.testing.assert_close(merged, rows([1, 3 * math.sqrt(3) / 2, 0, 0])[0])
+
+
+def test_slerp_on_a_line_where_the_arc_is_too_flat_or_has_no_direction():
+    base = torch.tensor([1.0, 2, 3, 4])
+    # the same direction: (1 - t) * base + t * 2 base
+    torch.testing.assert_close(run("slerp", 2 * base[None], base, t=0.25), 1.25 * base)
+    # the opposite one: half of each cancels
+    assert torch.equal(run("slerp", -base[None], base, t=0.5), torch.zeros(4))
+    # nothing has no direction: a right angle, sin(45 deg) of the base
+    torch.testing.assert_close(run("slerp", torch.zeros(1, 4), base, t=0.5), base * math.sin(math.pi / 4))
+
+
+def test_task_arithmetic_by_hand():
+    base, models = torch.tensor([1.0, 1, 1, 1]), rows([2, 1, 0, 3], [1, 5, 0, 1])
+    # deltas [1 0 -1 2] and [0 4 -1 0]; 1 + 2 * d1 - 0.5 * d2
+    assert run("task_arithmetic", models, base, weight=(2.0, -0.5)).tolist() == [3, -1, -0.5, 5]
+    # the sum of changes divided by 2 - 0.5 = 1.5, then times lambda 3
+    found = run("task_arithmetic", models, base, weight=(2.0, -0.5), normalize=True, **{"lambda": 3.0})
+    torch.testing.assert_close(found, rows([5, -3, -2, 9])[0])
+
+
+def test_ties_by_hand():
+    base, models = torch.tensor([1.0, 1, 1, 1]), rows([5, -2, 1.1, 3], [3, 2, 1.2, -3])
+    # deltas [4 -3 .1 2] and [2 1 .2 -4]; the largest int(.75 * 4) = 3 of each: [4 -3 0 2] and [2 1 0 -4]
+    # sums [6 -2 0 -2] elect + - + -; those that agree: [4 2], [-3], none, [-4]; their mean [3 -3 0 -4]
+    assert run("ties", models, base, weight=1.0, density=0.75).tolist() == [4, -2, 1, -3]
+    # weights count in the vote: .25 * 2 - 1 * ... at the last: .25 * 2 + 1 * -4 < 0; divided by the weights that agree
+    found = run("ties", models, base, weight=(1.0, 0.25), density=0.75)
+    # weighted [4 -3 0 2] and [.5 .25 0 -1]; sums + - + +; agree [4 .5], [-3], none, [2]; by 1.25, 1, 1, 1
+    torch.testing.assert_close(found, rows([1 + 4.5 / 1.25, -2, 1, 3])[0])
+
+
+def test_ties_elects_plus_when_the_vote_is_tied():
+    merged = run("ties", rows([2, -2], [-2, 2]), torch.zeros(2), weight=1.0)
+    assert merged.tolist() == [2, 2]
+
+
+def test_ties_keeps_all_that_are_as_large_as_the_last_one():
+    # int(.5 * 4) = 2, and three have the second largest magnitude or more
+    merged = run("ties", rows([3, -2, 2, 1]), torch.zeros(4), weight=1.0, density=0.5)
+    assert merged.tolist() == [3, -2, 2, 0]
+
+
+def test_ties_divides_by_one_where_the_weights_that_agree_cancel():
+    # weighted [2 0] and [1 0] (both +) with weights 1 and -1, which sum to 0
+    merged = run("ties", rows([2, 0], [-1, 0]), torch.zeros(2), weight=(1.0, -1.0))
+    assert merged.tolist() == [3, 0]
+
+
+def test_ties_negates_only_without_normalize():
+    delta = rows([2, -1, 0.5, 0])
+    assert run("ties", delta, torch.zeros(4), weight=-1.0).tolist() == [2, -1, 0.5, 0]
+    assert run("ties", delta, torch.zeros(4), weight=-1.0, normalize=False).tolist() == [-2, 1, -0.5, 0]
+
+
+def test_ties_rescaled_by_hand():
+    # keeps [4 -3], which sum to 7 of the 8 that there were
+    merged = run("ties", rows([4, -3, 0.5, -0.5]), torch.zeros(4), weight=1.0, density=0.5, rescale=True)
+    torch.testing.assert_close(merged, rows([4 * 8 / 7, -3 * 8 / 7, 0, 0])[0])
+
+
+@pytest.mark.parametrize("name", ["dare_linear", "dare_ties"])
+def test_dare_keeps_the_sum_of_magnitudes(name):
+    base, models = noise(10_000), noise(2, 10_000, seed=1)
+    merged = run(name, models[:1], base, weight=1.0, density=0.3)
+    change, whole = merged - base, models[0] - base
+    kept = change != 0
+    assert 0.27 < kept.float().mean() < 0.33
+    torch.testing.assert_close(change.abs().sum(), whole.abs().sum())
+    ratio = (change / whole)[kept]  # every kept change is multiplied by the same number
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-2, atol=0)
+
+
+def test_dare_without_rescaling_leaves_what_it_keeps():
+    base, models = torch.zeros(1000), noise(1, 1000)
+    merged = run("dare_linear", models, base, weight=1.0, density=0.5, rescale=False)
+    kept = merged != 0
+    assert 400 < kept.sum() < 600 and torch.equal(merged[kept], models[0][kept])
+
+
+def test_dare_drops_from_every_model_on_its_own():
+    merged = [run("dare_linear", torch.ones(2, 1000), torch.zeros(1000), weight=w, density=0.5, rescale=False) != 0
+              for w in [(1.0, 0.0), (0.0, 1.0)]]  # fmt: skip
+    assert 0.4 < (merged[0] == merged[1]).float().mean() < 0.6
