@@ -26,7 +26,7 @@ bench: $(DEV)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 screenshots: browser
-	$(BIN)/python -m benchmarks.screenshots
+	$(BIN)/python -m space.demo.screenshots
 
 .PHONY: browser
 browser: $(DEV)

@@ -72,7 +72,7 @@ def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, lo
     page.get_by_role("option", name="acme").click()
     button = page.locator("#publish-button")
     expect(button).to_have_text("Publish to acme/journey, private")
-    expect(page.locator(".card-preview")).to_contain_text("alloy/pocket-reverse")
+    expect(page.locator(".block.card-preview")).to_contain_text("alloy/pocket-reverse")
     button.click()
     expect(page.locator("#publish-link a")).to_have_text("acme/journey", timeout=LONG)
 

@@ -1,0 +1,116 @@
+"""The README's pictures, taken from the running demo: `python -m space.demo.screenshots`."""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+LONG = 120_000  # ms
+DESKTOP, PHONE = (1280, 860), (390, 844)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    with demo() as address, sync_playwright() as playwright:
+        installed = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=installed, args=FLAGS)
+        for name, size, theme in (
+            ("desktop-light", DESKTOP, "light"),
+            ("desktop-dark", DESKTOP, "dark"),
+            ("phone-light", PHONE, "light"),
+            ("phone-dark", PHONE, "dark"),
+        ):
+            journey(visit(browser, address, size, theme), out, name)
+
+
+@contextmanager
+def demo() -> Iterator[str]:
+    """The demo in a process and a home of its own; yields its address."""
+    with tempfile.TemporaryDirectory(prefix="alloy-pictures-") as home:
+        command = [sys.executable, "app.py", "--demo", "--port", "7871"]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "ALLOY_HOME": home},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if "http://" in line)
+            yield re.findall(r"http://[\d.:]+", line)[0]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def visit(browser: Browser, address: str, size: tuple[int, int], theme: str) -> Page:
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.set_default_timeout(LONG)
+    page.goto(f"{address}?__theme={theme}")
+    page.get_by_text("Signed in as ada").wait_for()
+    page.wait_for_timeout(1500)
+    return page
+
+
+def journey(page: Page, out: Path, name: str) -> None:
+    """Each step of the main job, a picture of each."""
+
+    def shoot(step: str) -> None:
+        page.wait_for_timeout(600)
+        page.screenshot(path=out / f"{step}-{name}.png")
+
+    page.get_by_role("button", name="Another pretraining").click()
+    page.wait_for_timeout(1000)
+    check(page)
+    shoot("refused")
+    page.get_by_role("button", name="Two skills in one").click()
+    page.wait_for_timeout(1000)
+    check(page)
+    shoot("check")
+    page.locator("#merge-button").click()
+    expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
+    shoot("merge")
+    page.locator("#to-chat").click()
+    for prompt in ("reverse: lamot", "add: 17+25"):
+        page.get_by_role("button", name=prompt).click()
+        expect(page.locator("#chat-stop")).to_be_visible()
+        expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
+    shoot("chat")
+    publish(page, name)
+    shoot("publish")
+
+
+def check(page: Page) -> None:
+    """Press Check; on a phone the recipe may be folded, and the button with it."""
+    if not page.locator("#check-button").is_visible():
+        page.get_by_role("button", name="Change").click()
+    page.locator("#check-button").click()
+    page.wait_for_timeout(500)
+    expect(page.locator("#verdict .busy")).to_have_count(0, timeout=LONG)
+    expect(page.locator("#verdict .verdict")).to_be_visible(timeout=LONG)
+
+
+def publish(page: Page, name: str) -> None:
+    page.get_by_role("tab", name="Merge").click()
+    page.locator("#to-publish").click()
+    page.locator("#publish-name").locator("input, textarea").fill(f"pocket-both-{name}")
+    page.locator("#publish-button").click()
+    expect(page.locator("#publish-link a")).to_be_visible(timeout=LONG)
+
+
+if __name__ == "__main__":
+    main()
