@@ -58,6 +58,18 @@ def parse_header(raw: bytes, file: str, size: int, where: str) -> dict[str, Tens
 def parse_json_header(raw: bytes, where: str) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise MergeError(f"{where}: the header does not start with '{{'. It is not a safetensors file.")
+    try:
+        found = load_json(raw, where)
+    except (ValueError, RecursionError) as e:
+        raise MergeError(f"{where}: the header is not valid JSON ({e}). The file is broken.") from None
+    metadata = found.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise MergeError(f"{where}: __metadata__ must map text to text.")
+    return found
+
+
+def load_json(raw: bytes, where: str) -> dict[str, Any]:
+    """A JSON object, without what Python's reader takes beyond the standard: NaN, and half of an escaped character."""
 
     def refuse_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -70,14 +82,12 @@ def parse_json_header(raw: bytes, where: str) -> dict[str, Any]:
     def refuse_constant(name: str) -> Any:
         raise ValueError(f"{name} is not a number")
 
-    try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as e:
-        raise MergeError(f"{where}: the header is not valid JSON ({e}). The file is broken.") from None
-    metadata = found.get("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise MergeError(f"{where}: __metadata__ must map text to text.")
-    return found  # type: ignore[no-any-return]
+    found: dict[str, Any] = json.loads(
+        raw.decode("utf-8"), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant
+    )
+    if b"\\u" in raw:
+        json.dumps(found, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError, for half a character
+    return found
 
 
 def parse_entry(name: str, entry: Any, file: str, data: int, where: str) -> TensorInfo:
