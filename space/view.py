@@ -165,7 +165,10 @@ def figures(job: Job) -> str:
 def job_label(job: Job) -> str:
     """One line of the list of my jobs. Plain text: it labels a radio button."""
     share = f" {fraction(job):.0f} %" if job.state == "running" else ""
-    return f"{JOB_MARKS[job.state]} {job.title} · {STATES[job.state].lower()}{share} · {ago(job.created)}"
+    what = {"merge": "merge", "publish": "publication"}.get(job.kind, job.kind)
+    written = job.result.get("bytes") if job.state == "done" else None
+    parts = [job.title, what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
+    return f"{JOB_MARKS[job.state]} " + " · ".join([*parts, size(written)] if written else parts)
 
 
 def log_lines(lines: Iterable[str]) -> str:

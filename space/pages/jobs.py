@@ -7,9 +7,12 @@ from typing import Any
 import gradio as gr
 
 from merging.errors import MergeError
+from merging.recipe import parse_recipe
 from space import view
+from space.form import from_recipe
 from space.jobs import Job
 from space.pages.desk import QUICK, Desk, Shared, Token
+from space.pages.recipe import RecipeColumn, shown_form, texts
 
 EMPTY = view.empty("No jobs yet", "Merges and publications are listed here.")
 
@@ -35,17 +38,22 @@ def build_jobs() -> JobsStage:
     return JobsStage(empty, chosen, open_it, remove)
 
 
-def wire_jobs(stage: JobsStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None:
+def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
     def listed(request: gr.Request, token: Token, chosen: str | None) -> list[Any]:
         return jobs_state(desk.service.jobs(desk.viewer(request, token)), chosen)
 
     def opened(request: gr.Request, token: Token, chosen: str) -> list[Any]:
-        job = desk.find(chosen, desk.viewer(request, token))
+        """Show a job where it belongs, and the recipe it was made from."""
+        viewer = desk.viewer(request, token)
+        job = desk.find(chosen, viewer)
+        merge = job if job is None or job.kind == "merge" else desk.find(str(job.payload.get("merge", "")), viewer)
         if job is None:
-            return [gr.skip()] * 3
-        if job.kind == "publish":
-            return [job.payload.get("merge") or gr.skip(), job.id, gr.Tabs(selected="publish")]
-        return [job.id, "", gr.Tabs(selected="merge")]
+            return [gr.skip()] * (3 + len(recipe.all))
+        if merge is None:  # its files were removed; the publication is still there to see
+            return ["", job.id, gr.Tabs(selected="publish"), *[gr.skip()] * len(recipe.all)]
+        form = from_recipe(parse_recipe(merge.payload["recipe"]))
+        where = [merge.id, "" if job is merge else job.id, gr.Tabs(selected="merge" if job is merge else "publish")]
+        return [*where, *shown_form(form), *texts(form)]
 
     def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:
         viewer = desk.viewer(request, token)
@@ -57,7 +65,7 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None
 
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
     stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
-    stage.open.click(opened, stage.chosen, [shared.job, shared.publication, shared.tabs], **QUICK)
+    stage.open.click(opened, stage.chosen, [shared.job, shared.publication, shared.tabs, *recipe.all], **QUICK)
     stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], **QUICK)
 
 

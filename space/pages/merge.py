@@ -64,7 +64,7 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
             raise gr.Error(str(e)) from e
         return gr.Timer(active=True)
 
-    looked = [*stage.outputs, publish.panel, publish.link, shared.timer, shared.finished, shared.states]
+    looked = [*stage.outputs, publish.panel, publish.link, publish.button, shared.timer, shared.finished, shared.states]
     ids = [shared.job, shared.publication]
     shared.timer.tick(poll, ids, looked, **QUICK)
     gr.on([shared.job.change, shared.publication.change], poll, ids, looked, **QUICK)

@@ -6,10 +6,11 @@ from typing import Any
 import gradio as gr
 
 from merging.errors import MergeError
+from merging.recipe import parse_recipe
 from space import view
 from space.api import add_api
 from space.examples import Examples, prompts
-from space.form import Form
+from space.form import Form, from_recipe
 from space.pages.chat import build_chat, wire_chat
 from space.pages.check import build_check, wire_check
 from space.pages.desk import QUICK, Desk, Shared, Token
@@ -46,7 +47,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
 
 
 def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
-    with gr.Tabs(selected="check", elem_classes="stage-tabs") as tabs:
+    with gr.Tabs(selected="check", elem_classes="stage-tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Check", id="check"):
             check = build_check()
         with gr.Tab("Merge", id="merge"):
@@ -63,7 +64,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
     wire_merge(merge, publish, desk, shared)
     wire_chat(chat, desk, shared)
     wire_publish(publish, desk, shared)
-    wire_jobs(jobs, jobs_tab, desk, shared)
+    wire_jobs(jobs, jobs_tab, recipe, desk, shared)
     return shared
 
 
@@ -91,10 +92,9 @@ def suggestions(desk: Desk, request: gr.Request, token: Token, known: list[str],
 
 
 def wire_examples(recipe: RecipeColumn, buttons: Sequence[gr.Button], examples: Examples) -> None:
-    outputs = [*recipe.values, *recipe.groups, recipe.count, recipe.help, *recipe.text]
     for button, (_, form) in zip(buttons, examples, strict=True):
         # Made anew at each click: Gradio takes updates apart.
-        button.click(lambda form=form: [*shown_form(form), *texts(form)], None, outputs, **QUICK)
+        button.click(lambda form=form: [*shown_form(form), *texts(form)], None, recipe.all, **QUICK)
 
 
 def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
@@ -113,4 +113,15 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
 
     page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer], **QUICK)
     page.load(suggest, recipe.known, [recipe.known, *recipe.boxes], **QUICK)
-    page.load(lambda: texts(Form()), None, recipe.text, **QUICK)
+    # What was typed is kept in the browser, so that it is there after a reload.
+    typed = gr.BrowserState("", storage_key="alloy-recipe", secret="alloy")
+    page.load(restored, typed, recipe.all, **QUICK)
+    recipe.yaml.change(lambda text: text, recipe.yaml, typed, **QUICK)
+
+
+def restored(text: str | None) -> list[Any]:
+    try:
+        form = from_recipe(parse_recipe(text)) if text else Form()
+    except MergeError:
+        form = Form()
+    return [*shown_form(form), *texts(form)]

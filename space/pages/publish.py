@@ -38,10 +38,10 @@ class PublishStage:
 def build_publish() -> PublishStage:
     empty = gr.HTML(EMPTY)
     with gr.Column(visible=False) as form:
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             owner = gr.Dropdown([], label="Owner", elem_id="publish-owner")
             name = gr.Textbox(label="Name", max_lines=1, elem_id="publish-name")
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             seen = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who can see it", elem_id="publish-seen")
             license = gr.Dropdown(LICENSES, label="License", allow_custom_value=True, elem_id="publish-license")
         with gr.Row(elem_classes="stage-action"):
@@ -60,7 +60,7 @@ def build_publish() -> PublishStage:
 
 
 def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
-    def prepare(request: gr.Request, token: Token, finished: str) -> list[Any]:
+    def prepare(request: gr.Request, token: Token, finished: str, publication: str) -> list[Any]:
         """A merge is done: propose where it goes, and write its card."""
         if not finished:
             return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 7]
@@ -68,6 +68,7 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
         owners, job = desk.service.owners(viewer), desk.service.job(finished, viewer)
         owner, name = owners[0] if owners else "", desk.service.default_name(job)
         card = desk.service.card(finished, viewer, repo_id=f"{owner}/{name}" if owner else "")
+        pushed = desk.find(publication, viewer)
         why_not = "" if owners else desk.service.may_not_publish(viewer)
         return [
             gr.update(visible=False),
@@ -77,7 +78,7 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
             license_of(card),
             without_front_matter(card),
             card,
-            gr.update(value=button_text(owner, name, PRIVATE), interactive=bool(owners)),
+            gr.update(interactive=False) if pushed and pushed.state == "done" else button_text(owner, name, PRIVATE),
             view.note(why_not),
         ]
 
@@ -100,7 +101,7 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
         return [job.id, gr.Timer(active=True), ""]
 
     shared.finished.change(
-        prepare, shared.finished,
+        prepare, [shared.finished, shared.publication],
         [
             stage.empty, stage.form, stage.owner, stage.name, stage.license, stage.preview, stage.card, stage.button,
             stage.why_not,
@@ -133,11 +134,16 @@ def license_of(card: str) -> str:
     return next(lines, "license: other").removeprefix("license: ").strip("\"'")
 
 
-def button_text(owner: str, name: str, seen: str) -> str:
-    where = f" to {owner}/{name}, {'public' if seen == PUBLIC else 'private'}" if owner and name else ""
-    return f"Publish{where}"
+def button_text(owner: str, name: str, seen: str) -> Any:
+    """The button says what it does; a changed name or owner makes it ready again."""
+    if not owner or not name:
+        return gr.update(value="Publish", interactive=False)
+    return gr.update(value=f"Publish to {owner}/{name}, {'public' if seen == PUBLIC else 'private'}", interactive=True)
 
 
 def publication_state(job: Job | None) -> list[Any]:
-    """The panel and the link, for the publication that runs or ran."""
-    return ["", ""] if job is None else [view.job_panel(job), view.published(job)]
+    """The panel, the link and the button, for the publication that runs or ran. What is published is not sent twice."""
+    if job is None:
+        return ["", "", gr.skip()]
+    again = job.state not in ("queued", "running", "done")
+    return [view.job_panel(job), view.published(job), gr.update(interactive=again)]

@@ -68,6 +68,11 @@ class RecipeColumn:
         return [row.group for row in self.rows]
 
     @property
+    def all(self) -> list[Any]:
+        """What `shown_form` and `texts` together fill."""
+        return [*self.values, *self.groups, self.count, self.help, *self.text]
+
+    @property
     def text(self) -> list[gr.components.Component]:
         """What follows from the form."""
         return [self.yaml, self.problem, self.summary]
