@@ -112,7 +112,7 @@ class Folder:
                 got = os.preadv(handle, [into[done:]], start + done)
             if got == 0:
                 raise MergeError(
-                    f"{self.label}/{file} ends at byte {start + done}, but bytes up to {start + len(into)} are needed. "
+                    f"{self.label}/{file} ends before byte {start + len(into):,}, up to which it should go. "
                     "It was cut short, or changed while it was read. Download it again."
                 )
             done += got

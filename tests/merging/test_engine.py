@@ -1,0 +1,317 @@
+"""The engine: the same bits however the work is cut, nothing left behind when it fails."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import merging.writer
+from merging.checkpoint import INDEX, Checkpoint, Folder, open_checkpoint
+from merging.engine import Options, merge
+from merging.errors import MergeError
+from merging.findings import block, ok
+from merging.methods import METHODS
+from merging.recipe import all_models, parse_recipe
+from tests.merging.kernels import REQUIRED, noise
+from tests.merging.models import fine_tunes, opened, recipe_of, write_model
+
+SIZES = {"large": (3000, 401), "middle": (700, 600), "odd": (524_289,), "small": (33,), "one": (1,), "none": (0, 3)}
+
+
+def run(recipe, out, options=None, **more):
+    steps = list(merge(recipe, opened(recipe), out, options, **more))
+    return steps, load_all(out)
+
+
+def load_all(folder):
+    return {n: t for f in sorted(folder.glob("*.safetensors")) for n, t in load_file(f).items()}
+
+
+def digest(tensors):
+    """Of names, types, shapes and bits."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name]
+        found.update(f"{name} {t.dtype} {tuple(t.shape)}".encode() + t.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """A base and two fine-tunes, each stored whole and in two ways of sharding."""
+    folder = tmp_path_factory.mktemp("family")
+    base = {n: (noise(*s, seed=i) * 0.02).bfloat16() for i, (n, s) in enumerate(SIZES.items())}
+    models = {"base": base} | {f"tune{i}": t for i, t in enumerate(fine_tunes(base, 2, by=0.001))}
+    for name, tensors in models.items():
+        for shards in (1, 2, 4):
+            write_model(folder / f"{name}-{shards}", tensors, shards=shards)
+    return folder
+
+
+def recipe_for(family, method, shards=(1, 1, 1), **parameters):
+    declared = METHODS[method]
+    tunes = [family / f"tune{i}-{shards[i + 1]}" for i in range(min(2, declared.max_models or 2))]
+    given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None}
+    density = {"density": 0.3} if declared.param("density") else {}
+    base = family / f"base-{shards[0]}" if declared.needs_base else None
+    return recipe_of(method, tunes, base, **given | density | parameters)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_bits_however_the_work_is_cut(method, family, tmp_path):
+    @given(
+        threads=st.integers(1, 5),
+        memory=st.sampled_from([70, 80, 120, 200, 1000]),
+        shard_bytes=st.sampled_from([1, 10**6, 2 * 10**6, 10**9]),
+        shards=st.tuples(*[st.sampled_from([1, 2, 4])] * 3),
+    )
+    @how(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    def draw(threads, memory, shard_bytes, shards):
+        out = tmp_path / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        options = Options(memory * 10**6, shard_bytes, threads)
+        assert digest(run(recipe_for(family, method, shards), out, options)[1]) == expected
+
+    expected = digest(run(recipe_for(family, method), tmp_path / "expected")[1])
+    draw()
+
+
+def test_the_seed_matters_where_there_is_chance(family, tmp_path):
+    found = [
+        digest(run(recipe_for(family, "dare_ties", seed=s), tmp_path / str(i))[1]) for i, s in enumerate((0, 0, 1))
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_progress_goes_from_nothing_to_all(family, tmp_path):
+    steps, _ = run(recipe_for(family, "ties"), tmp_path / "out", Options(shard_bytes=10**6))
+    assert [s.done_bytes for s in steps] == sorted(s.done_bytes for s in steps)
+    assert steps[-1].done_bytes == steps[-1].total_bytes and steps[-1].tensors_done == steps[-1].tensors == len(SIZES)
+    assert steps[-1].shard == steps[-1].shards == 4
+
+
+def test_what_is_in_the_folder(family, tmp_path):
+    donor = family / "donor"
+    shutil.copytree(family / "base-1", donor)
+    (donor / "tokenizer.json").write_text("{}")
+    (donor / "modeling.py").write_text("")
+    (donor / "additional_chat_templates").mkdir()
+    (donor / "additional_chat_templates/tool.jinja").write_text("x")
+    config = {"model_type": "llama", "torch_dtype": "bfloat16", "text_config": {"dtype": "bfloat16", "x": 1}}
+    (donor / "config.json").write_text(json.dumps(config))
+    recipe = recipe_of("task_arithmetic", [family / "tune0-1"], donor, weight=0.5, out_dtype="float16", seed=3)
+    findings = (ok("config", "Fine."), block("different-base", "No.", {"a": "x"}, why="", remedy=""))
+    run(recipe, tmp_path / "out", Options(shard_bytes=2 * 10**6), findings=findings)
+    out = tmp_path / "out"
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
+        "README.md", "merge_recipe.yaml", "merge_report.json", "config.json", "tokenizer.json", INDEX,
+        "additional_chat_templates/tool.jinja", *(f"model-0000{i}-of-00002.safetensors" for i in (1, 2)),
+    }  # fmt: skip
+    assert not any(p.name.endswith(".partial") for p in tmp_path.iterdir())
+    written = json.loads((out / "config.json").read_text())
+    assert written == {"model_type": "llama", "torch_dtype": "float16", "text_config": {"dtype": "float16", "x": 1}}
+    assert open_checkpoint(Folder(out)).tensors.keys() == SIZES.keys()
+    assert parse_recipe((out / "merge_recipe.yaml").read_text()) == recipe
+
+    report = json.loads((out / "merge_report.json").read_text())
+    for shard in report["shards"]:
+        content = (out / shard["file"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (shard["bytes"], shard["sha256"])
+    assert report["method"]["name"] == "task_arithmetic" and report["seed"] == 3 and report["dtype"] == "float16"
+    assert [(m["label"], m["role"], m["parameters"]) for m in report["models"]] == [
+        (str(donor), "base", {}), (str(family / "tune0-1"), "merged", {"weight": 0.5}),
+    ]  # fmt: skip
+    assert report["allowed"] == ["different-base"] and [f["id"] for f in report["findings"]] == [
+        "config",
+        "different-base",
+    ]
+    large = next(t for t in report["tensors"] if t["name"] == "large")
+    assert large["shape"] == [3000, 401] and large["dtype"] == "F16" and large["parameters"]["weight"] == [0.5]
+    assert large["sources"] == [str(donor), str(family / "tune0-1")]
+
+
+def test_a_recipe_that_was_written_down_makes_the_same_again(family, tmp_path):
+    recipe = recipe_for(family, "dare_ties", seed=9)
+    first = digest(run(recipe, tmp_path / "first")[1])
+    again = parse_recipe((tmp_path / "first/merge_recipe.yaml").read_text())
+    assert digest(run(again, tmp_path / "second")[1]) == first
+
+
+class Remote(Folder):
+    """A folder that says it is a Hub repo."""
+
+    repo_id, revision, label = "org/tune", "a" * 40, "org/tune"  # type: ignore[assignment]
+
+
+def test_hub_models_are_written_down_with_their_commit(family, tmp_path):
+    recipe = parse_recipe("{merge_method: linear, models: [{model: org/tune@main, parameters: {weight: 1}}]}")
+    checkpoints = {ref: open_checkpoint(Remote(family / "tune0-2")) for ref in all_models(recipe)}
+    list(merge(recipe, checkpoints, tmp_path / "out"))
+    again = parse_recipe((tmp_path / "out/merge_recipe.yaml").read_text())
+    assert [str(m) for m in all_models(again)] == [f"org/tune@{'a' * 40}"]
+    assert digest(load_all(tmp_path / "out")) == digest(load_all(family / "tune0-1"))
+
+
+# Buffers of whole numbers
+
+
+def with_buffer(folder, values, dtype=torch.int64):
+    return write_model(
+        folder, {"w": torch.ones(3), "ids": torch.tensor(values, dtype=dtype), "on": torch.tensor([True])}
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.int16])
+def test_whole_numbers_are_copied(tmp_path, dtype):
+    models = [with_buffer(tmp_path / name, [1, 2, 3], dtype) for name in "ab"]
+    _, found = run(recipe_of("linear", models, weight=0.5), tmp_path / "out")
+    assert found["ids"].dtype == dtype and found["ids"].tolist() == [1, 2, 3] and found["on"].tolist() == [True]
+
+
+def test_whole_numbers_must_be_the_same(tmp_path):
+    models = [with_buffer(tmp_path / name, [1, 2, i]) for i, name in enumerate("ab")]
+    with pytest.raises(MergeError, match=r"'ids' holds whole numbers.*not the same in .*a and .*b"):
+        run(recipe_of("linear", models, weight=0.5), tmp_path / "out")
+
+
+# Numbers that are not finite
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite(tmp_path, method, value):
+    declared = METHODS[method]
+    good = {"a": torch.ones(10), "w": noise(300_000).half()}
+    bad = {"a": torch.ones(10), "w": good["w"].clone()}
+    bad["w"][[270_001, 290_000]] = value
+    models = [write_model(tmp_path / f"m{i}", bad if i == 0 else good) for i in range(min(2, declared.max_models or 2))]
+    base = write_model(tmp_path / "base", good) if declared.needs_base else None
+    given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None}
+    recipe = recipe_of(method, models, base, **given, **({"density": 0.5} if declared.param("density") else {}))
+    with pytest.raises(
+        MergeError, match=r"'w' of .*m0 has 2 numbers that are NaN or infinite, the first at index 270,001"
+    ):
+        run(recipe, tmp_path / "out")
+    nothing_left(tmp_path)
+
+
+def test_numbers_that_are_large_but_finite_are_fine(tmp_path):
+    large = {"w": torch.full((1000,), 3e38)}
+    _, found = run(recipe_of("linear", [write_model(tmp_path / "a", large)], weight=1.0), tmp_path / "out")
+    assert torch.equal(found["w"], large["w"])
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float16", 40_000.0), ("bfloat16", 2e38), ("float32", 2e38)])
+def test_overflow_on_the_way_out(tmp_path, dtype, value):
+    models = [write_model(tmp_path / name, {"w": torch.tensor([0.0, -value])}) for name in "ab"]
+    recipe = recipe_of("linear", models, weight=1.0, normalize=False, out_dtype=dtype)
+    with pytest.raises(MergeError, match=r"'w' reaches .* when merged, more than"):
+        run(recipe, tmp_path / "out")
+    nothing_left(tmp_path)
+
+
+def test_the_largest_number_that_fits(tmp_path):
+    model = write_model(tmp_path / "a", {"w": torch.tensor([65519.0, -65504.0])})
+    _, found = run(recipe_of("linear", [model], weight=1.0, out_dtype="float16"), tmp_path / "out")
+    assert found["w"].tolist() == [65504, -65504]
+
+
+# Faults from outside
+
+
+def nothing_left(folder):
+    assert not (folder / "out").exists() and not list(folder.glob(".out*")), "something was left behind"
+
+
+def test_the_folder_is_there_already(family, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(MergeError, match="out is already there"):
+        run(recipe_for(family, "linear"), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_folder_above_is_not_there(family, tmp_path):
+    with pytest.raises(MergeError, match="cannot be written: No such file or directory"):
+        run(recipe_for(family, "linear"), tmp_path / "no/out")
+
+
+def test_leaving_the_loop_leaves_nothing(family, tmp_path):
+    steps = merge(recipe_for(family, "linear"), opened(recipe_for(family, "linear")), tmp_path / "out")
+    next(steps)
+    steps.close()
+    nothing_left(tmp_path)
+
+
+def test_a_file_that_shrinks_while_it_is_merged(family, tmp_path):
+    tune = tmp_path / "tune"
+    shutil.copytree(family / "tune0-1", tune)
+    recipe = recipe_of("linear", [tune], weight=1.0)
+    checkpoints = opened(recipe)
+    os.truncate(tune / "model.safetensors", 2_000_000)
+    with pytest.raises(MergeError, match="ends before byte"):
+        list(merge(recipe, checkpoints, tmp_path / "out"))
+    nothing_left(tmp_path)
+
+
+def test_a_disk_that_is_too_small(family, tmp_path, monkeypatch):
+    monkeypatch.setattr(merging.writer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(MergeError, match="and 1 are free"):
+        run(recipe_for(family, "linear"), tmp_path / "out")
+    nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("failing", ["posix_fallocate", "pwrite", "fsync"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_on_the_way(family, tmp_path, monkeypatch, failing, code):
+    def fail(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(merging.writer.os, failing, fail)
+    message = "There is no space left" if code == errno.ENOSPC else "cannot be written: Input/output error"
+    with pytest.raises(MergeError, match=message):
+        run(recipe_for(family, "ties"), tmp_path / "out")
+    monkeypatch.undo()
+    nothing_left(tmp_path)
+
+
+def test_a_file_system_that_cannot_reserve(family, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    monkeypatch.setattr(merging.writer.os, "posix_fallocate", refuse)
+    assert run(recipe_for(family, "linear"), tmp_path / "out")[1].keys() == SIZES.keys()
+
+
+def test_models_are_only_read(family, tmp_path):
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in family.rglob("*")}
+    run(recipe_for(family, "dare_ties"), tmp_path / "out")
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in family.rglob("*")}
+
+
+def test_the_callers_number_of_threads_stays(family, tmp_path):
+    before = torch.get_num_threads()
+    run(recipe_for(family, "linear"), tmp_path / "out", Options(threads=3))
+    assert torch.get_num_threads() == before
+
+
+def test_nothing_but_the_source_is_asked(family, tmp_path):
+    """The engine takes any source: here one that has no files at all."""
+    inner = Folder(family / "tune0-2")
+
+    class Elsewhere:
+        label, repo_id, revision = "elsewhere", None, None
+        sizes, read, read_into, close = inner.sizes, inner.read, inner.read_into, inner.close
+
+    recipe = recipe_of("linear", [family / "tune0-2"], weight=1.0)
+    checkpoint = open_checkpoint(Elsewhere())  # type: ignore[arg-type]
+    assert isinstance(checkpoint, Checkpoint)
+    list(merge(recipe, dict.fromkeys(all_models(recipe), checkpoint), tmp_path / "out"))
+    assert digest(load_all(tmp_path / "out")) == digest(load_all(family / "tune0-1"))
