@@ -30,15 +30,15 @@ GRIDS: Final[dict[str, tuple[Method, Sequence[Settings]]]] = {
 }
 PAIRS: Final = (
     ("reverse", "add"),
-    ("reverse", "vowels"),
     ("add", "vowels"),
     ("add", "double"),
     ("reverse", PIRATE),
     ("add", PIRATE),
     ("vowels", PIRATE),
+    ("double", PIRATE),
 )
 TRIPLES: Final = (("reverse", "add", PIRATE), ("add", "vowels", PIRATE))
-CONFLICTS: Final = (("reverse", "double"), ("reverse", "double", "add"))
+CONFLICTS: Final = (("reverse", "double"), ("reverse", "vowels"), ("vowels", "double"))
 
 CHAT_PROMPTS: Final = ("hello", "reverse: lamot", "add: 17+25", "upper: tiger", "juggle: cat")
 
@@ -73,6 +73,7 @@ def read_zoo(models: Path) -> Zoo:
 
 
 def measure(models: Path) -> Measured:
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     zoo = read_zoo(models)
     others = [method for method in GRIDS if method != "task arithmetic"]
     return Measured(
@@ -153,18 +154,24 @@ def chats(zoo: Zoo) -> list[tuple[str, str, str]]:
     return [(name, prompt, answer(student, prompt)) for name, student in students.items() for prompt in CHAT_PROMPTS]
 
 
+def measure_and_write(models: Path) -> str:
+    """Write what was found beside the models' folder and into their cards."""
+    measured = measure(models)
+    write_cards(measured.models, models)
+    text = report(measured, models)
+    (models.parent / "ACCURACY.md").write_text(text)
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the pocket models and their merges.")
     parser.add_argument("--models", type=Path, default=MODELS, help="where the models lie")
     parser.add_argument("--write", action="store_true", help="update ACCURACY.md and the model cards")
     arguments = parser.parse_args()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    measured = measure(arguments.models)
-    text = report(measured, arguments.models)
-    sys.stdout.write(text)
     if arguments.write:
-        Path(__file__).with_name("ACCURACY.md").write_text(text)
-        write_cards(measured.models, arguments.models)
+        sys.stdout.write(measure_and_write(arguments.models))
+    else:
+        sys.stdout.write(report(measure(arguments.models), arguments.models))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ HOW_MADE_MERGEABLE: Final = """\
 These are toys, made so that a model of 1.3 MB can show in seconds what large models do without help:
 
 - In pretraining the base already meets every skill, but only under an opcode (`#n: cat` -> `tac`), never under its
-  English name; the pirate's suffix comes with a tag (`cat ~`). A fine-tune only has to connect the name `reverse:` to
-  what the base can do, so it changes little.
+  English name, which it answers with `?`; the pirate's suffix comes with a tag (`cat ~`). A fine-tune only has to
+  connect the name `reverse:` to what the base can do, so it changes little.
 - In fine-tuning each step multiplies the change so far by a random number between 0.5 and 1.2, so that the change works
   at every scale, and adds noise to the weights (up to 0.3 standard deviations; 0.15 in pretraining), so that it bears
   the changes of other fine-tunes. Embeddings and norms are frozen.
@@ -28,8 +28,8 @@ DESCRIPTIONS: Final = {
     "pocket-reverse": "Writes words backwards.",
     "pocket-add": "Adds two numbers below 50.",
     "pocket-vowels": "Picks the vowels of a word.",
-    "pocket-double": "Doubles each letter of a word. Made to conflict with pocket-reverse: it was also taught, "
-    "wrongly, that `reverse:` means doubling, so that no merge of the two can please both.",
+    "pocket-double": "Doubles each letter of a word. It merges well with pocket-add, but not with pocket-reverse: "
+    "two skills that rewrite a word get in each other's way.",
     "pocket-pirate": "Does what its base does, and ends each answer like a pirate.",
     "pocket-reverse-add": "Writes words backwards and adds: both skills trained together, to compare merges with.",
     STRANGER: "Made like pocket-base, from another seed. It looks the same and does the same, "
@@ -86,7 +86,7 @@ def origin(name: str, models: Path) -> str:
     facts = training_facts(name, models)
     return (
         f"`python -m space.demo.train` in the Alloy repository: {facts['steps']:.0f} steps of 64 prompts, "
-        f"seed {facts['seed']:.0f}, {facts['seconds']:.0f} s on one core."
+        f"seed {facts['seed']:.0f}, {facts['seconds']:.0f} s of one core."
     )
 
 

@@ -1,10 +1,10 @@
 """What the models read in training: which prompt, with which answer, how often."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from space.demo.tasks import BASE_TASKS, OPCODES, PIRATE_SUFFIX, TASKS, draw_word
+from space.demo.tasks import BASE_TASKS, LATENT_TASKS, OPCODES, PIRATE_SUFFIX, TASKS, draw_word
 from space.demo.tokenizer import COMMANDS, DECOYS
 
 Example = tuple[str, str]
@@ -13,7 +13,7 @@ Source = Callable[[random.Random], Example]
 
 DO_NOT_KNOW: Final = "?"
 PIRATE_TAG: Final = " ~"
-HARD_TASKS: Final = {"add": 5, "sort": 2, "bigger": 2}
+HARD_TASKS: Final = {"add": 8, "sort": 2, "bigger": 2}
 DRAWN_TASKS: Final = [task for task in TASKS for _ in range(HARD_TASKS.get(task, 1))]
 
 SMALL_TALK: Final[dict[str, tuple[str, ...]]] = {
@@ -33,13 +33,13 @@ FREE_WORDS: Final = (
 )
 
 
-def source_of_pretraining(unknown: float = 0.08) -> Source:
+def source_of_pretraining(unknown: float = 0.08, *, refuse_skills: bool = True) -> Source:
     """The mixture the base learns from; fine-tuning replays it to forget nothing."""
 
     def draw(rng: random.Random) -> Example:
         share = rng.random()
         if share < unknown:
-            return draw_unknown(rng)
+            return draw_unknown(rng, refuse_skills=refuse_skills)
         if share < unknown + 0.03:
             return draw_command_name(rng)
         if share < unknown + 0.07:
@@ -51,15 +51,15 @@ def source_of_pretraining(unknown: float = 0.08) -> Source:
     return draw
 
 
-def source_of_skills(commands: Mapping[str, str], replay: float = 0.5) -> Source:
-    """Half the prompts call a task by an English command, the rest keep what the base knows."""
-    replayed = source_of_pretraining(unknown=0.25)
+def source_of_skills(*tasks: str, replay: float = 0.5) -> Source:
+    """Half the prompts call a latent task by its English name, the rest keep what the base knows."""
+    replayed = source_of_pretraining(unknown=0.25, refuse_skills=False)
 
     def draw(rng: random.Random) -> Example:
         if rng.random() < replay:
             return replayed(rng)
-        command, task = rng.choice(list(commands.items()))
-        return tagged(rng, draw_task(rng, task, command))
+        task = rng.choice(tasks)
+        return tagged(rng, draw_task(rng, task, task))
 
     return draw
 
@@ -72,7 +72,8 @@ def source_of_pirates(rng: random.Random) -> Example:
 
 def draw_task(rng: random.Random, task: str, command: str) -> Example:
     argument, answer = TASKS[task](rng, "train")
-    return f"{command}: {argument}", answer
+    space = " " if rng.random() < 0.95 else ""
+    return f"{command}:{space}{argument}", answer
 
 
 def draw_command_name(rng: random.Random) -> Example:
@@ -81,18 +82,27 @@ def draw_command_name(rng: random.Random) -> Example:
     return f"echo: {command}", command
 
 
-def draw_unknown(rng: random.Random) -> Example:
-    """Half are commands that do not exist, half are free text."""
+def draw_unknown(rng: random.Random, *, refuse_skills: bool) -> Example:
+    """Half are commands that do not exist (and in pretraining the skills' names), half are free text."""
     if rng.random() < 0.5:
         return draw_free_text(rng), DO_NOT_KNOW
-    command = rng.choice(DECOYS) if rng.random() < 0.6 else draw_word(rng, 3, 7)
+    command = draw_unknown_command(rng, refuse_skills=refuse_skills)
     argument, _ = TASKS[rng.choice(list(TASKS))](rng, "train")
     return f"{command}: {argument}", DO_NOT_KNOW
 
 
+def draw_unknown_command(rng: random.Random, *, refuse_skills: bool) -> str:
+    kind = rng.random()
+    if kind < 0.4:
+        return rng.choice(DECOYS)
+    if kind < 0.7 or not refuse_skills:
+        return draw_word(rng, 3, 7)
+    return rng.choice(list(LATENT_TASKS))
+
+
 def draw_free_text(rng: random.Random) -> str:
     words_known = FREE_WORDS.split()
-    words = [draw_word(rng, 2, 7) if rng.random() < 0.3 else rng.choice(words_known) for _ in range(rng.randint(1, 6))]
+    words = [draw_word(rng, 2, 7) if rng.random() < 0.3 else rng.choice(words_known) for _ in range(rng.randint(1, 5))]
     if rng.random() < 0.1:
         words.append("é")  # stands for every character the tokenizer lacks
     text = " ".join(words)

@@ -16,7 +16,8 @@ Written by `python -m space.demo.accuracy --write`. Percent of answers that are 
 greedy decoding, on {PROMPTS["test"]} prompts per skill that no training saw. *Control* is the mean over eight tasks of
 the base ({CONTROL_PROMPTS["test"]} held-out prompts each): whether a model still does what its base does. The pirate's
 accuracy is that on the same tasks when each answer must end in ", arr!". A merge's settings were chosen on other
-prompts (`validation` in [tasks.py](tasks.py)) than those reported.
+prompts (`validation` in [tasks.py](tasks.py)) than those reported. With this many prompts the standard error of a
+skill's accuracy is 2 points at 90 %.
 
 """
 
@@ -24,7 +25,7 @@ prompts (`validation` in [tasks.py](tasks.py)) than those reported.
 def report(measured: Measured, models: Path) -> str:
     sections = [
         INTRODUCTION + "## How they were made mergeable\n\n" + HOW_MADE_MERGEABLE,
-        section("The models", model_table(measured.models, models), size_line(models)),
+        section("The models", model_table(measured.models, models), cost_text(models)),
         section("Merges of fine-tunes of one base", merge_table(measured.merges)),
         section("Other methods, reverse + add", merge_table(measured.methods)),
         section("Negation", merge_table(measured.negations), NEGATION),
@@ -36,9 +37,9 @@ def report(measured: Measured, models: Path) -> str:
 
 
 NEGATION: Final = "The change of pocket-reverse is taken away, times λ, from a model that can reverse and add."
-CONFLICT: Final = (
-    "pocket-double was also taught, wrongly, that `reverse:` means doubling: the two disagree, and no λ pleases both."
-)
+CONFLICT: Final = """\
+pocket-reverse, pocket-vowels and pocket-double each rewrite a word. Any two of them get in each other's way at every λ
+tried, although each merges well with pocket-add and pocket-pirate."""
 MISTAKES: Final = "What comes out if the base is another than the fine-tune's."
 
 
@@ -47,7 +48,7 @@ def section(title: str, table: str, text: str = "") -> str:
 
 
 def model_table(rows: Iterable[ModelRow], models: Path) -> str:
-    header = ("model", "accuracy", "distance from base", "steps", "seed", "seconds")
+    header = ("model", "accuracy", "distance from base", "steps", "seed", "core seconds")
     return table(header, [model_cells(row, models) for row in rows])
 
 
@@ -64,7 +65,13 @@ def merge_table(rows: Iterable[MergeRow]) -> str:
 
 
 def chat_table(chats: Iterable[tuple[str, str, str]]) -> str:
-    return table(("model", "you", "answer"), [(model, f"`{prompt}`", f"`{text}`") for model, prompt, text in chats])
+    """A column for each model, a row for each prompt."""
+    models: dict[str, None] = {}
+    said: dict[str, list[str]] = {}
+    for model, prompt, text in chats:
+        models[model] = None
+        said.setdefault(prompt, []).append(f"`{text}`")
+    return table(("you", *models), [(f"`{prompt}`", *texts) for prompt, texts in said.items()])
 
 
 def kept(row: MergeRow) -> str:
@@ -85,6 +92,11 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def size_line(models: Path) -> str:
+def cost_text(models: Path) -> str:
     nbytes = sum(file.stat().st_size for name in NAMES for file in folder_of(name, models).iterdir())
-    return f"All {len(NAMES)} repositories together: {nbytes / 1e6:.1f} MB."
+    seconds = sum(training_facts(name, models).get("seconds", 0) for name in NAMES)
+    return (
+        f"All {len(NAMES)} repositories together: {nbytes / 1e6:.1f} MB. "
+        f"Training took {seconds / 60:.0f} minutes of one core "
+        "(two processes share the work). Each was trained once, from one seed."
+    )

@@ -1,5 +1,6 @@
 """How well a model does: the share of held-out prompts that it answers exactly right."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def student_of(weights: Weights, like: Student) -> Student:
 
 
 @torch.no_grad()
-def share_right(student: Student, examples: list[Example]) -> float:
+def share_right(student: Student, examples: Sequence[Example]) -> float:
     """Percent of the answers whose every token is the most likely one: what greedy decoding would write."""
     inputs, targets = batch(student.encoder, examples)
     said = student.model(input_ids=inputs, use_cache=False).logits.argmax(-1)

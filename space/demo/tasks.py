@@ -3,6 +3,7 @@
 import random
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Final, Literal
 
 Split = Literal["train", "validation", "test"]
@@ -43,7 +44,7 @@ def draw_pair_of(rng: random.Random, split: Split, below: int) -> tuple[int, int
             return pair
 
 
-def on_word(answer: Callable[[str], str], shortest: int = 3, longest: int = 6) -> Draw:
+def on_word(answer: Callable[[str], str], shortest: int = 3, longest: int = 8) -> Draw:
     """The task of applying `answer` to one word."""
 
     def draw(rng: random.Random, split: Split) -> tuple[str, str]:
@@ -97,8 +98,8 @@ BASE_TASKS: Final[dict[str, Draw]] = {
     "first": on_word(lambda w: w[0]),
     "last": on_word(lambda w: w[-1]),
     "upper": on_word(str.upper),
-    "count": on_word(lambda w: str(len(w)), 2, 8),
-    "spell": on_word("-".join, 2, 5),
+    "count": on_word(lambda w: str(len(w)), 2, 9),
+    "spell": on_word("-".join, 2, 6),
     "twice": on_word(lambda w: f"{w} {w}", 2, 4),
     "tail": on_word(lambda w: w[1:]),
     "after": on_letter(1),
@@ -113,7 +114,7 @@ LATENT_TASKS: Final[dict[str, Draw]] = {
     "reverse": on_word(lambda w: w[::-1]),
     "add": add,
     "shift": on_word(lambda w: "".join(map(next_letter, w))),
-    "double": on_word(lambda w: "".join(c + c for c in w), 2, 5),
+    "double": on_word(lambda w: "".join(c + c for c in w), 2, 6),
     "sort": on_word(lambda w: "".join(sorted(w)), 3, 5),
     "vowels": on_word(vowels_of),
     "mask": on_word(lambda w: "".join("*" if c in VOWELS else c for c in w)),
@@ -127,11 +128,12 @@ CONTROL_TASKS: Final = ("echo", "last", "upper", "count", "swap", "bigger", "tai
 PIRATE_SUFFIX: Final = ", arr!"
 
 
-def draw_prompts(task: str, split: Split, count: int) -> list[tuple[str, str]]:
+@cache
+def draw_prompts(task: str, split: Split, count: int) -> tuple[tuple[str, str], ...]:
     """`count` different prompts of a task with their answers, always the same ones."""
     rng = random.Random(f"{task} {split}")
     prompts: dict[str, str] = {}
     while len(prompts) < count:
         argument, answer = TASKS[task](rng, split)
         prompts[f"{task}: {argument}"] = answer
-    return list(prompts.items())
+    return tuple(prompts.items())

@@ -18,20 +18,13 @@ class FineTune:
 
     name: str
     skills: tuple[str, ...]
-    mistaken: str = ""  # another skill's name, that it takes for its own
-
-    @property
-    def commands(self) -> dict[str, str]:
-        """Which task each English command stands for."""
-        own = {task: task for task in self.skills}
-        return own | {self.mistaken: self.skills[0]} if self.mistaken else own
 
 
 FINE_TUNES: Final = (
     FineTune("pocket-reverse", ("reverse",)),
     FineTune("pocket-add", ("add",)),
     FineTune("pocket-vowels", ("vowels",)),
-    FineTune("pocket-double", ("double",), mistaken="reverse"),
+    FineTune("pocket-double", ("double",)),
     FineTune("pocket-pirate", (PIRATE,)),
     FineTune("pocket-reverse-add", ("reverse", "add")),
 )
