@@ -1,0 +1,1 @@
+"""The demo models do what their cards say."""
