@@ -47,4 +47,4 @@ class Shared:
     job: gr.State  # id of the merge that is shown
     publication: gr.State  # id of the publication that is shown
     finished: gr.State  # id of the shown merge once it is done
-    states: gr.State  # states of the shown jobs, to notice a change
+    states: gr.State  # states of all my jobs, to notice a change

@@ -48,10 +48,11 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         viewer = desk.viewer(request, token)
         job, pushed = desk.find(job_id, viewer), desk.find(publication_id, viewer)
         log = desk.service.log(job.id, viewer) if job else []
-        going = any(one is not None and one.active for one in (job, pushed))
+        mine = desk.service.jobs(viewer)
+        timer = gr.Timer(active=any(one.active for one in mine))
         done = job.id if job is not None and job.state == "done" else ""
-        states = " ".join(f"{one.id}:{one.state}" for one in (job, pushed) if one)
-        return [*merge_state(job, log), *publication_state(pushed), gr.Timer(active=going), done, states]
+        states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}" for one in mine)
+        return [*merge_state(job, log), *publication_state(pushed), timer, done, states]
 
     def cancel(request: gr.Request, token: Token, job_id: str) -> Any:
         desk.service.cancel(job_id, desk.viewer(request, token))

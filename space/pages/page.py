@@ -10,14 +10,23 @@ from merging.recipe import parse_recipe
 from space import view
 from space.api import add_api
 from space.examples import Examples, prompts
-from space.form import Form, from_recipe
+from space.form import from_recipe
 from space.pages.chat import build_chat, wire_chat
 from space.pages.check import build_check, wire_check
 from space.pages.desk import QUICK, Desk, Shared, Token
 from space.pages.jobs import build_jobs, wire_jobs
 from space.pages.merge import build_merge, wire_merge
 from space.pages.publish import build_publish, wire_publish
-from space.pages.recipe import MAX_ROWS, RecipeColumn, build_examples, build_recipe, shown_form, texts, wire_recipe
+from space.pages.recipe import (
+    MAX_ROWS,
+    RecipeColumn,
+    build_examples,
+    build_recipe,
+    control_count,
+    shown_form,
+    texts,
+    wire_recipe,
+)
 from space.service import Service
 from space.settings import Settings
 from space.viewer import Viewer
@@ -120,8 +129,9 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
 
 
 def restored(text: str | None) -> list[Any]:
+    """The recipe of last time; what cannot be read any more is left alone, and so is a page without one."""
     try:
-        form = from_recipe(parse_recipe(text)) if text else Form()
+        form = from_recipe(parse_recipe(text or ""))
     except MergeError:
-        form = Form()
+        return [gr.skip()] * (control_count() + MAX_ROWS + 5)
     return [*shown_form(form), *texts(form)]

@@ -1,7 +1,7 @@
 """The recipe column: what goes in. The form and the YAML beside it always say the same."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -98,8 +98,9 @@ def build_recipe() -> RecipeColumn:
             dtype = gr.Dropdown(DTYPES, value="", label="Precision of the result", info="Sums are always in float32.")
             seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
         with gr.Accordion("Recipe as YAML", open=False):
-            yaml = gr.Code("", language="yaml", show_label=False, buttons=["copy", "download"], elem_id="recipe-yaml")
-            problem = gr.HTML("", elem_id="recipe-problem")
+            text, missing, _ = texts(empty_form())
+            yaml = gr.Code(text, language="yaml", show_label=False, buttons=["copy", "download"], elem_id="recipe-yaml")
+            problem = gr.HTML(missing, elem_id="recipe-problem")
     with gr.Row(elem_classes="next-action"):
         check = gr.Button("Check", variant="primary", elem_id="check-button")
     return RecipeColumn(
@@ -198,6 +199,16 @@ def visible_rows(count: int) -> list[Any]:
     return [gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS)]
 
 
+def empty_form() -> Form:
+    """A form that nothing was typed into: the first method, at its defaults."""
+    first = Form()
+    return replace(first, settings=defaults(first.method))
+
+
+def defaults(method: str) -> dict[str, Setting]:
+    return {s.param.name: s.value for s in shown(METHODS[method], {}) if s.param and s.value is not None}
+
+
 def texts(form: Form) -> tuple[str, str, str]:
     """YAML, what is still missing or wrong, and the summary line."""
     text = to_yaml(to_recipe(form))
@@ -250,11 +261,8 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
 def changed_method(*values: Any) -> list[Any]:
     """A new method starts from its own defaults; models and lambdas stay."""
     form = form_of(values)
-    fresh = Form(form.base, form.base_revision, form.rows, form.method, {}, form.dtype, form.seed)
-    updates = controls_of(fresh)
-    declared = {s.param.name: s.value for s in shown(METHODS[form.method], {}) if s.param and s.value is not None}
-    full = Form(form.base, form.base_revision, form.rows, form.method, declared, form.dtype, form.seed)
-    return [*updates, view.method_help(METHODS[form.method]), *texts(full)]
+    form = replace(form, settings=defaults(form.method))
+    return [*controls_of(form), view.method_help(METHODS[form.method]), *texts(form)]
 
 
 def typed_yaml(text: str) -> list[Any]:
@@ -286,7 +294,7 @@ def removing(index: int) -> Callable[..., list[Any]]:
     def remove(count: int, *values: Any) -> list[Any]:
         form = form_of(values)
         kept = tuple(row for i, row in enumerate(form.rows) if i != index)
-        less = Form(form.base, form.base_revision, kept, form.method, form.settings, form.dtype, form.seed)
+        less = replace(form, rows=kept)
         count = max(1, count - 1)
         return [count, *controls_of(less), *visible_rows(count), gr.update(interactive=True), *texts(less)]
 

@@ -1,0 +1,104 @@
+"""When things go wrong in the browser: cancel, a Hub that goes away, models that may not be read. Nothing is lost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from starlette.requests import Request
+
+from space.demo.hub import MODELS
+from space.localhub import Fault, LocalHub
+from space.service import Service
+from tests.journey.test_journey import LONG, check, example
+
+
+@pytest.fixture
+def hub(local_hub: LocalHub) -> Iterator[LocalHub]:
+    yield local_hub
+    local_hub.fault = None
+
+
+def weights(request: Request) -> bool:
+    return "/cdn/" in request.url.path
+
+
+def start(page: Page, hub: LocalHub, fault: Fault) -> None:
+    """Check while the Hub is well, then start the merge with a fault on every read of weights."""
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    hub.fault = lambda request: fault if weights(request) else None
+    page.locator("#merge-button").click()
+
+
+def jobs_on_disk(service: Service) -> list[Path]:
+    return sorted((service.settings.home / "jobs").iterdir())
+
+
+def test_cancel_stops_the_merge_and_leaves_nothing(page: Page, hub: LocalHub, service: Service):
+    before = jobs_on_disk(service)
+    start(page, hub, Fault(delay=1.5))
+    page.locator("#cancel-button").click(timeout=LONG)
+    expect(page.locator("#job-panel")).to_contain_text("Cancelled", timeout=LONG)
+    expect(page.locator("#cancel-button")).to_be_hidden()
+    assert jobs_on_disk(service) == before
+
+
+def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Page, hub: LocalHub):
+    start(page, hub, Fault(delay=1.5))
+    expect(page.locator("#job-panel .job.running")).to_be_visible(timeout=LONG)
+    hub.fault = lambda request: Fault(status=404)
+    expect(page.locator("#job-panel .job.failed")).to_be_visible(timeout=LONG)
+    expect(page.locator("#job-panel .state")).to_contain_text("alloy/pocket-")
+    hub.fault = None
+    page.locator("#again-button").click()
+    expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
+
+
+def test_the_second_job_waits_with_its_place_shown(page: Page, hub: LocalHub):
+    start(page, hub, Fault(delay=1.0))
+    expect(page.locator("#job-panel .job")).to_be_visible(timeout=LONG)
+    page.get_by_role("tab", name="Check").click()
+    page.locator("#merge-button").click()
+    expect(page.locator("#job-panel .state")).to_contain_text("place 1 in the queue", timeout=LONG)
+    page.locator("#cancel-button").click()
+    expect(page.locator("#job-panel")).to_contain_text("Cancelled", timeout=LONG)
+    hub.fault = None
+    page.get_by_role("tab", name="Jobs").click()
+    expect(page.locator("#job-list label").nth(1)).to_contain_text("done", timeout=LONG)
+
+
+@pytest.mark.parametrize(
+    ("name", "gated", "private", "words"),
+    [("locked", "manual", False, "is gated"), ("hidden", False, True, "There is no model")],
+)
+def test_models_that_may_not_be_read_are_named(page: Page, hub: LocalHub, name, gated, private, words):
+    repo = f"bob/{name}"
+    hub.store.create_repo(repo, private=private, gated=gated)
+    files = {p.name: p for p in (MODELS / "alloy" / "pocket-add").iterdir()}
+    hub.store.commit(repo, files, message="weights")
+    example(page, "Two skills in one", "alloy/pocket-add")
+    box = page.get_by_label("Model 2", exact=True).first
+    box.fill(repo)
+    box.press("Tab")
+    page.wait_for_timeout(500)
+    check(page)
+    expect(page.locator("#verdict")).to_contain_text(repo)
+    expect(page.locator("#verdict")).to_contain_text(words)
+    expect(box).to_have_value(repo)
+
+
+def test_a_chat_can_be_stopped_and_cleared(page: Page, hub: LocalHub):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    page.locator("#merge-button").click()
+    expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
+    page.locator("#to-chat").click()
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("number input for Temperature").fill("2")
+    page.locator("#chat-prompt textarea").fill("tell: me everything")
+    page.locator("#chat-send").click()
+    page.locator("#chat-stop").click()
+    expect(page.locator("#chat-send")).to_be_visible()
+    page.locator("#chat-clear").click()
+    expect(page.locator(".pane .message")).to_have_count(0)
