@@ -125,8 +125,7 @@ def run_merge(given: argparse.Namespace) -> int:
         models = open_models(recipe, opened)
         found = check(recipe, models, options, out=given.out)
         console.print_check(found, to_stderr=True)
-        if blocking := [f.id for f in found.findings if f.level == "block" and f.id not in given.allow]:
-            raise MergeError(f"The merge is blocked by {', '.join(blocking)}. {way_out(found, blocking)}")
+        refuse_blocked(found, given.allow)
         progress = opened.enter_context(closing(merge(recipe, models, given.out, options, findings=found.findings)))
         console.follow(progress)
     sys.stderr.write(f"Merged into {given.out}.\n")
@@ -142,11 +141,15 @@ def check_allowed(allowed: Sequence[str]) -> None:
             raise Unusable(f"--allow {finding}: there is no such finding. {nearest(finding, KINDS)}")
 
 
-def way_out(found: "Check", blocking: Sequence[str]) -> str:
-    final = [f.id for f in found.findings if f.level == "block" and not f.computable]
-    if final:
-        return f"Nothing can be computed with {', '.join(final)}: see what to do above."
-    return f"To merge all the same, add {' '.join(f'--allow {finding}' for finding in blocking)}."
+def refuse_blocked(found: "Check", allowed: Sequence[str]) -> None:
+    """Stop at findings that block, but for those that were allowed by name and leave something to compute."""
+    blocking = [f for f in found.findings if f.level == "block" and not (f.computable and f.id in allowed)]
+    if not blocking:
+        return
+    way_out = f"To merge all the same, add {' '.join(f'--allow {f.id}' for f in blocking)}."
+    if final := [f.id for f in blocking if not f.computable]:
+        way_out = f"With {', '.join(final)} nothing can be computed: see above what to do."
+    raise MergeError(f"The merge is blocked by {', '.join(f.id for f in blocking)}. {way_out}")
 
 
 def read_recipe(path: Path) -> "Recipe":

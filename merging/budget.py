@@ -8,10 +8,10 @@ from merging.header import DTYPE_BITS, TensorInfo
 from merging.methods import Method
 
 # Reductions add up grains of this many elements, each computed alone, so that their bits do not depend on the size of
-# the blocks. Kernels run on a grain at a time as well. Smaller ones would stay in a core's own cache, but threads then
-# spend as long on handing Python's lock to each other as on computing (benchmarks: 65,536 costs 1.5 times the CPU).
-GRAIN = 262_144
-LOCAL_GRAINS, REMOTE_GRAINS = 4, 16  # in a block, at most; over a network a block is one request and must be worth it
+# the blocks. Kernels run on a grain at a time as well: small enough for the caches, large enough that threads seldom
+# wait for each other to hand on Python's lock (65,536 costs a tenth more of CPU, 262,144 as well).
+GRAIN = 131_072
+LOCAL_GRAINS, REMOTE_GRAINS = 8, 32  # in a block, at most; over a network a block is one request and must be worth it
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 400_000_000  # Python and torch themselves
 ALIGNED = 64  # elements: where the next input begins in a set

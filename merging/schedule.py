@@ -152,12 +152,14 @@ def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> bool:
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads on each of which torch computes alone: one block is one thread's work.
 
-    torch keeps the number per thread, with a default for new ones; the caller's own setting is put back.
+    torch keeps the number per thread, with a default for new ones; the caller's own setting is put back. A thread
+    takes the default when it first asks for the number, which therefore comes before it sets its own.
     """
     before, ready = torch.get_num_threads(), threading.Barrier(count)
     keep_freed_memory()
 
     def begin() -> None:
+        torch.get_num_threads()
         torch.set_num_threads(1)
         ready.wait()
 
