@@ -47,6 +47,13 @@ def test_pictures_of_the_readme_exist():
     assert [p for p in re.findall(r"\]\((docs/[^)]+)\)", README) if not (ROOT / p).is_file()] == []
 
 
+def test_the_accuracy_in_the_readme_is_what_was_measured():
+    measured = (ROOT / "space" / "demo" / "ACCURACY.md").read_text().splitlines()
+    section = README.split("## What the demo models can do")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 15 and set(rows) <= set(measured)
+
+
 def test_the_front_matter_fits_the_pins():
     front = yaml.safe_load(README.split("---\n")[1])
     pins = (ROOT / "requirements.txt").read_text()
