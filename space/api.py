@@ -123,7 +123,7 @@ class Api:
         with told():
             viewer = self.viewer(request, token)
             options = ChatOptions(temperature, max_new_tokens, seed, system)
-            labels = models or [label for label, _ in self.service.panes(job_id, viewer)][:1]
+            labels = models or [self.service.panes(job_id, viewer)[0].label]
             asked = [[{"role": "user", "content": prompt}]] * len(labels)
             for replies in self.service.chat(job_id, labels, asked, options, viewer):
                 yield [asdict(reply) for reply in replies]

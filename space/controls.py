@@ -16,13 +16,18 @@ def label(name: str) -> str:
 
 
 def shared_params() -> dict[str, Param]:
-    """Every setting that some method has, but for the one that each row's slider shows; by name, the first found."""
+    """Every setting that some method has, but for the one that each row's slider shows; by name, the common first."""
     found: dict[str, Param] = {}
     for method in METHODS.values():
         for param in method.params:
             if param is not lambda_param(method):
                 found.setdefault(param.name, param)
-    return found
+    return dict(sorted(found.items(), key=lambda item: not is_common(item[1])))
+
+
+def is_common(param: Param) -> bool:
+    """What a person must or mostly does choose; the rest is folded."""
+    return param.per_model or param.default is None
 
 
 def own_params() -> dict[str, Param]:

@@ -39,7 +39,7 @@ def lambda_param(method: Method) -> Param | None:
 
 
 def to_recipe(form: Form) -> Recipe:
-    """Rows without a repo are left out; a method gets only the settings it declares."""
+    """Rows without a repo are left out; a method gets only the settings it declares, and a base only if it uses one."""
     method = METHODS[form.method]
     declared = {p.name for p in method.params}
     per_model = {p.name for p in method.params if p.per_model}
@@ -49,12 +49,13 @@ def to_recipe(form: Form) -> Recipe:
         for row in form.rows
         if (found := ref(row.repo, row.revision))
     )
-    if base and method.max_models == 1 and method.needs_base and all(m.model != base for m in models):
+    listed = any(m.model == base for m in models)
+    if base and method.max_models == 1 and method.needs_base and not listed:
         models = (Input(base), *models)  # mergekit lists both ends of a path
     return Recipe(
         method=form.method,
         models=models,
-        base=base,
+        base=base if method.needs_base or listed else None,
         parameters={k: v for k, v in form.settings.items() if k in declared},
         dtype=form.dtype or None,
         seed=form.seed,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from merging.recipe import ModelRef, Recipe, all_models
+from merging.recipe import ModelRef, Recipe, all_models, merged_inputs
 from space.chat import Pane
 from space.fetch import Parents
 from space.viewer import Viewer
@@ -18,6 +18,7 @@ class Choice:
 
     label: str
     ref: ModelRef | None
+    row: int = 0  # its row in the recipe, from 1; 0 for the base and for the merge
 
     def pane(self, merged: Path, parents: Parents, viewer: Viewer) -> Pane:
         if self.ref is None:
@@ -35,4 +36,6 @@ def choices(recipe: Recipe) -> list[Choice]:
     refs = all_models(recipe)
     paths = [ref.path for ref in refs]
     labels = [ref.path if paths.count(ref.path) == 1 else str(ref) for ref in refs]
-    return [Choice(MERGE, None), *(Choice(label, ref) for label, ref in zip(labels, refs, strict=True))]
+    rows = {one.model: row for row, one in enumerate(merged_inputs(recipe), 1)}
+    parents = (Choice(label, ref, rows.get(ref, 0)) for label, ref in zip(labels, refs, strict=True))
+    return [Choice(MERGE, None), *parents]

@@ -158,11 +158,8 @@ class Service:
         self.merged(job_id, viewer)
         return self.model_folder(job_id)
 
-    def panes(self, job_id: str, viewer: Viewer) -> list[tuple[str, str]]:
-        """(label, reference) of what can be chatted with: the merge first, then the base and every parent."""
-        return [(one.label, str(one.ref or f"job:{job_id}")) for one in self.choices(job_id, viewer)]
-
-    def choices(self, job_id: str, viewer: Viewer) -> list[Choice]:
+    def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
+        """What can be chatted with: the merge first, then the base and every parent."""
         return choices(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
 
     def chat(
@@ -173,7 +170,7 @@ class Service:
 
         Leaving the loop stops the generation.
         """
-        known = {one.label: one for one in self.choices(job_id, viewer)}
+        known = {one.label: one for one in self.panes(job_id, viewer)}
         if unknown := [label for label in labels if label not in known]:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:

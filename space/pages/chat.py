@@ -10,6 +10,7 @@ from merging.errors import MergeError
 from space import view
 from space.chat import ChatOptions, Reply
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.panes import Choice
 
 MAX_PANES = 3
 EMPTY = view.empty("Nobody to talk to yet", "Finish a merge, then chat with it beside its parents.")
@@ -87,21 +88,22 @@ class Talk:
 
     desk: Desk
 
-    def labels(self, request: gr.Request, token: Token, job_id: str) -> list[str]:
-        return [label for label, _ in self.desk.service.panes(job_id, self.desk.viewer(request, token))]
+    def choices(self, request: gr.Request, token: Token, job_id: str) -> list[Choice]:
+        return self.desk.service.panes(job_id, self.desk.viewer(request, token))
 
     def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
             return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (1 + 3 * MAX_PANES)]
-        labels = self.labels(request, token, finished)
+        choices = self.choices(request, token, finished)
+        labels = [one.label for one in choices]
         chosen = [labels[0], *labels[1:][-(MAX_PANES - 1) :]]
         panes = gr.update(choices=labels, value=chosen)
-        return [gr.update(visible=False), gr.update(visible=True), panes, *pane_updates(labels, chosen)]
+        return [gr.update(visible=False), gr.update(visible=True), panes, *pane_updates(choices, chosen)]
 
     def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
         """New conversations, in the panes that are chosen."""
-        return pane_updates(self.labels(request, token, finished), chosen)
+        return pane_updates(self.choices(request, token, finished), chosen)
 
     def answer(
         self, request: gr.Request, token: Token, job_id: str, chosen: list[str], prompt: str, *rest: Any
@@ -175,17 +177,20 @@ def note_of(reply: Reply) -> str:
     return view.note(". ".join(part for part in (speed, reply.note) if part))
 
 
-def pane_updates(labels: Sequence[str], chosen: Sequence[str]) -> list[Any]:
+def pane_updates(choices: Sequence[Choice], chosen: Sequence[str]) -> list[Any]:
     """Show as many panes as were chosen, each with its model's name and colour, and nothing said yet."""
-    columns = [gr.update(visible=True, elem_classes=["pane", colour(labels.index(label))]) for label in chosen]
+    known = {one.label: one for one in choices}
+    columns = [gr.update(visible=True, elem_classes=["pane", colour(known[label])]) for label in chosen]
     bots = [gr.update(label=label, value=[]) for label in chosen]
     hidden = gr.update(visible=False)
     return [*padded(columns, hidden), *padded(bots, gr.update(value=[])), *[""] * MAX_PANES]
 
 
-def colour(place: int) -> str:
-    """The class of a model's colour, by its place in the service's list: the merge, the base, then the rows."""
-    return ("merged", "base")[place] if place < 2 else f"c{place - 1}"
+def colour(choice: Choice) -> str:
+    """The class of a model's colour: the same as in its row of the recipe."""
+    if choice.ref is None:
+        return "merged"
+    return f"c{choice.row}" if choice.row else "base"
 
 
 def padded(values: Sequence[Any], empty: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from merging.recipe import parse_recipe
 from space import view
 from space.api import add_api
 from space.examples import Examples, prompts
-from space.form import from_recipe
+from space.form import Form, from_recipe
 from space.pages.chat import build_chat, wire_chat
 from space.pages.check import build_check, wire_check
 from space.pages.desk import QUICK, Desk, Shared, Token
@@ -22,7 +22,6 @@ from space.pages.recipe import (
     RecipeColumn,
     build_examples,
     build_recipe,
-    control_count,
     shown_form,
     texts,
     wire_recipe,
@@ -133,5 +132,5 @@ def restored(text: str | None) -> list[Any]:
     try:
         form = from_recipe(parse_recipe(text or ""))
     except MergeError:
-        return [gr.skip()] * (control_count() + MAX_ROWS + 5)
+        return [gr.skip()] * len(shown_form(Form()) + list(texts(Form())))
     return [*shown_form(form), *texts(form)]

@@ -11,7 +11,7 @@ from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.recipe import Setting, parse_recipe, to_yaml
 from space import view
-from space.controls import control, label, own_params, settings, shared_params, shown, typed
+from space.controls import control, is_common, label, own_params, settings, shared_params, shown, typed
 from space.form import Form, Row, from_recipe, lambda_param, to_recipe
 
 MAX_ROWS = 8
@@ -38,6 +38,7 @@ class ModelRow:
 class RecipeColumn:
     """The controls, in the order in which listeners get their values; the layout around them; and the YAML."""
 
+    base_group: gr.Column
     base: gr.Dropdown
     base_revision: gr.Textbox
     method: gr.Dropdown
@@ -65,7 +66,8 @@ class RecipeColumn:
 
     @property
     def groups(self) -> list[gr.Column]:
-        return [row.group for row in self.rows]
+        """What is shown or hidden: the base, for methods that have one, and the rows in use."""
+        return [self.base_group, *(row.group for row in self.rows)]
 
     @property
     def all(self) -> list[Any]:
@@ -86,14 +88,17 @@ def build_recipe() -> RecipeColumn:
         fold.click(None, js="() => document.querySelector('.workbench').classList.toggle('folded')")
     with gr.Column(elem_classes="recipe-body"):
         gr.HTML("<h2>Models</h2>")
-        base, base_revision = build_base()
+        base_group, base, base_revision = build_base()
         rows = tuple(build_row(i) for i in range(MAX_ROWS))
         add = gr.Button("Add a model", size="sm", elem_classes="quiet")
         gr.HTML("<h2>Method</h2>")
         first = METHODS[Form().method]
         method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value=first.name, label="Method")
         helped = gr.HTML(view.method_help(first))
-        shared = tuple(control(p, s) for p, s in zip(shared_params().values(), shown(first, {}), strict=True))
+        looks = list(zip(shared_params().values(), shown(first, {}), strict=True))
+        shared = tuple(control(p, look) for p, look in looks if is_common(p))
+        with gr.Accordion("More settings of the method", open=False):
+            shared += tuple(control(p, look) for p, look in looks if not is_common(p))
         with gr.Accordion("Precision and seed", open=False):
             dtype = gr.Dropdown(DTYPES, value="", label="Precision of the result", info="Sums are always in float32.")
             seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
@@ -104,22 +109,9 @@ def build_recipe() -> RecipeColumn:
     with gr.Row(elem_classes="next-action"):
         check = gr.Button("Check", variant="primary", elem_id="check-button")
     return RecipeColumn(
-        base,
-        base_revision,
-        method,
-        dtype,
-        seed,
-        shared,
-        rows,
-        helped,
-        add,
-        summary,
-        yaml,
-        problem,
-        check,
-        gr.State(2),
-        gr.State([]),
-    )
+        base_group, base, base_revision, method, dtype, seed, shared, rows, helped, add, summary, yaml, problem, check,
+        gr.State(2), gr.State([]),
+    )  # fmt: skip
 
 
 def build_examples(examples: Sequence[tuple[str, Form]]) -> list[gr.Button]:
@@ -128,12 +120,12 @@ def build_examples(examples: Sequence[tuple[str, Form]]) -> list[gr.Button]:
         return [gr.Button(title, size="sm", elem_classes="quiet") for title, _ in examples]
 
 
-def build_base() -> tuple[gr.Dropdown, gr.Textbox]:
-    with gr.Column(elem_classes="model-row base"):
+def build_base() -> tuple[gr.Column, gr.Dropdown, gr.Textbox]:
+    with gr.Column(elem_classes="model-row base") as group:
         base = repo_box("Base: what all of them started from")
         with gr.Accordion("Revision", open=False, elem_classes="more"):
             revision = gr.Textbox(label="Revision of the base", placeholder="main", max_lines=1)
-    return base, revision
+    return group, base, revision
 
 
 def build_row(index: int) -> ModelRow:
@@ -195,8 +187,9 @@ def row_updates(row: Row, slider: str) -> list[Any]:
     return [row.repo or None, weight, row.revision, *(row.settings.get(name) for name in own_params())]
 
 
-def visible_rows(count: int) -> list[Any]:
-    return [gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS)]
+def visible_groups(method: str, count: int) -> list[Any]:
+    base = gr.update(visible=METHODS[method].needs_base)
+    return [base, *(gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS))]
 
 
 def empty_form() -> Form:
@@ -243,12 +236,14 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
         [c.blur for c in own if isinstance(c, gr.Dropdown)],
         lambda *v: texts(form_of(v)), column.values, column.text, **quick,
     )  # fmt: skip
-    column.method.input(changed_method, column.values, [*column.values, column.help, *column.text], **quick)
+    column.method.input(
+        changed_method, [rows, *column.values], [*column.values, *column.groups, column.help, *column.text], **quick
+    )
     column.yaml.input(
         typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, column.problem, column.summary],
         **quick,
     )  # fmt: skip
-    column.add.click(add_row, rows, [rows, *column.groups, column.add], **quick)
+    column.add.click(add_row, [rows, column.method], [rows, *column.groups, column.add], **quick)
     for index, row in enumerate(column.rows):
         row.remove.click(
             removing(index), [rows, *column.values], [rows, *column.values, *column.groups, column.add, *column.text],
@@ -258,11 +253,12 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
         box.key_up(search, column.known, [column.known, *column.boxes], **quick)
 
 
-def changed_method(*values: Any) -> list[Any]:
+def changed_method(count: int, *values: Any) -> list[Any]:
     """A new method starts from its own defaults; models and lambdas stay."""
     form = form_of(values)
     form = replace(form, settings=defaults(form.method))
-    return [*controls_of(form), view.method_help(METHODS[form.method]), *texts(form)]
+    groups = visible_groups(form.method, count)
+    return [*controls_of(form), *groups, view.method_help(METHODS[form.method]), *texts(form)]
 
 
 def typed_yaml(text: str) -> list[Any]:
@@ -270,7 +266,7 @@ def typed_yaml(text: str) -> list[Any]:
     try:
         form = from_recipe(parse_recipe(text))
     except MergeError as e:
-        keep = [gr.skip()] * (control_count() + MAX_ROWS + 2)
+        keep = [gr.skip()] * (control_count() + MAX_ROWS + 3)
         return [*keep, view.note(str(e), "warn"), gr.skip()]
     return [*shown_form(form), "", view.summary(form)]
 
@@ -278,16 +274,16 @@ def typed_yaml(text: str) -> list[Any]:
 def shown_form(form: Form) -> list[Any]:
     """Updates of all controls, the row groups, the number of rows and the words about the method."""
     count = max(2, len(form.rows))
-    return [*controls_of(form), *visible_rows(count), count, view.method_help(METHODS[form.method])]
+    return [*controls_of(form), *visible_groups(form.method, count), count, view.method_help(METHODS[form.method])]
 
 
 def control_count() -> int:
     return 5 + len(shared_params()) + MAX_ROWS * (3 + len(own_params()))
 
 
-def add_row(count: int) -> list[Any]:
+def add_row(count: int, method: str) -> list[Any]:
     count = min(MAX_ROWS, count + 1)
-    return [count, *visible_rows(count), gr.update(interactive=count < MAX_ROWS)]
+    return [count, *visible_groups(method, count), gr.update(interactive=count < MAX_ROWS)]
 
 
 def removing(index: int) -> Callable[..., list[Any]]:
@@ -296,6 +292,12 @@ def removing(index: int) -> Callable[..., list[Any]]:
         kept = tuple(row for i, row in enumerate(form.rows) if i != index)
         less = replace(form, rows=kept)
         count = max(1, count - 1)
-        return [count, *controls_of(less), *visible_rows(count), gr.update(interactive=True), *texts(less)]
+        return [
+            count,
+            *controls_of(less),
+            *visible_groups(form.method, count),
+            gr.update(interactive=True),
+            *texts(less),
+        ]
 
     return remove

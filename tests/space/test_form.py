@@ -32,6 +32,13 @@ def test_rows_without_a_model_are_left_out():
     assert [str(m.model) for m in to_recipe(form).models] == ["acme/a"]
 
 
+def test_a_base_is_kept_for_methods_that_have_one_and_left_out_for_those_that_do_not():
+    form = Form("acme/base", "", (Row("acme/a", "", {"weight": 1.0}), Row("acme/b", "", {"weight": 1.0})), "linear")
+    assert to_recipe(form).base is None
+    among = Form("acme/a", "", form.rows, "linear")
+    assert str(to_recipe(among).base) == "acme/a"
+
+
 def test_a_revision_may_stand_after_the_name_or_beside_it():
     form = Form("acme/base@v1", "", (Row("acme/a", " abc ", {"weight": 1.0}),))
     recipe = to_recipe(form)

@@ -223,7 +223,8 @@ def final(replies):
 def test_a_merge_is_asked_beside_its_parents(merged):
     service, job = merged
     panes = service.panes(job.id, ADA)
-    assert [label for label, _ in panes] == ["Merge", "alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add"]
+    shown = [("Merge", 0), ("alloy/pocket-base", 0), ("alloy/pocket-reverse", 1), ("alloy/pocket-add", 2)]
+    assert [(one.label, one.row) for one in panes] == shown
     labels = ["Merge", "alloy/pocket-base"]
     merge, base = final(service.chat(job.id, labels, [HELLO] * len(labels), ChatOptions(max_new_tokens=16), ADA))
     assert (merge.error, base.error) == ("", "")
