@@ -34,13 +34,17 @@ def magnitude_cuts(numel: int, settings: Settings) -> Generator[Pass, Tensor, tu
 
 def count_high_halves(grains: Iterator[Block]) -> Tensor:
     """How many changes of each model have which upper 15 bits: int64 [n, 32768]."""
-    return count_keys((magnitude_bits(block) >> 16 for block in grains), HIGH_BINS)
+    return count_keys((magnitude_bits(block).bitwise_right_shift_(16) for block in grains), HIGH_BINS)
 
 
 def count_low_halves(grains: Iterator[Block], bins: Sequence[int]) -> Tensor:
-    """How many changes of each model, of those in its bin, have which lower 16 bits: int64 [n, 65536]."""
-    inside = ([row[row >> 16 == b] & 0xFFFF for row, b in zip(magnitude_bits(g), bins, strict=True)] for g in grains)
-    return count_keys(inside, LOW_BINS)
+    """How many changes of each model, of those in its bin, have which lower 16 bits: int64 [n, 65536].
+
+    All others are counted as well, before and after the bin: to pick out what is inside takes longer.
+    """
+    before = torch.tensor([[(b << 16) - 1] for b in bins], dtype=torch.int32)
+    keys = ((magnitude_bits(g) - before.to(g.models.device)).clamp_(0, LOW_BINS + 1) for g in grains)
+    return count_keys(keys, LOW_BINS + 2)[:, 1:-1]
 
 
 def magnitude_bits(block: Block) -> Tensor:
@@ -48,16 +52,19 @@ def magnitude_bits(block: Block) -> Tensor:
     return block.deltas.view(torch.int32) & 0x7FFFFFFF
 
 
-def count_keys(keys: Iterable[Iterable[Tensor]], bins: int) -> Tensor:
-    """How often each key occurs for each model. Counted once for all grains: a count is as long as a grain itself."""
-    by_model = zip(*keys, strict=True)
-    return torch.stack([torch.bincount(torch.cat(found), minlength=bins) for found in by_model])
+def count_keys(keys: Iterable[Tensor], bins: int) -> Tensor:
+    """How often each key occurs in each row, over all tensors of keys: int64 [n, bins]."""
+    counts: list[Tensor] = []
+    for rows in keys:
+        found = [torch.bincount(row, minlength=bins) for row in rows]
+        counts = [a.add_(b) for a, b in zip(counts, found, strict=True)] if counts else found
+    return torch.stack(counts)
 
 
 def find_bin(counts: Tensor, k: int) -> tuple[int, int]:
     """The bin of the k-th largest (k from 1), and which of the largest in that bin it is."""
-    from_above = counts.flip(0).cumsum(0)
-    at = int(torch.searchsorted(from_above, max(k, 1)))
+    from_above = counts.numpy()[::-1].cumsum()  # numpy's, because torch would take all cores for so little
+    at = int(from_above.searchsorted(max(k, 1)))
     above = int(from_above[at - 1]) if at else 0
     return len(counts) - 1 - at, max(k, 1) - above
 

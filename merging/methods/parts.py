@@ -20,6 +20,11 @@ def weighted_sum(tensors: Tensor, weights: Sequence[float]) -> Tensor:
     return total
 
 
+def weigh(tensors: Tensor, weights: Sequence[float]) -> Tensor:
+    """Multiply the i-th of the stack by the i-th weight."""
+    return tensors * torch.tensor(weights, dtype=torch.float32, device=tensors.device)[:, None]
+
+
 def keep_from(x: Tensor, cut: float) -> Tensor:
     """Keep the entries of magnitude `cut` or more, zero the others."""
     if cut == 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 from merging.methods.chance import Chance
 from merging.methods.linear import Normalize, weights_sum_to_zero
 from merging.methods.measures import l1_factors, magnitude_cuts, sums_around
-from merging.methods.parts import keep_by_chance, keep_from, sum_of_agreeing, weighted_sum, zero_to_one
+from merging.methods.parts import keep_by_chance, keep_from, sum_of_agreeing, weigh, weighted_sum, zero_to_one
 from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Weights, method
 
 Lambda = Annotated[float, Range(-3, 3), "What the merged change is multiplied by before it is added to the base."]
@@ -36,14 +36,14 @@ def add_agreed(
     base: Tensor, deltas: Tensor, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
 ) -> Tensor:
     """The same, of only those entries whose sign wins the vote; divided, if asked, by the weights of these."""
-    weighted = torch.stack([d * (w * f) for d, w, f in zip(deltas, weight, factors, strict=True)])
-    change, voters = sum_of_agreeing(weighted, weight)
+    change, voters = sum_of_agreeing(weigh(deltas, [w * f for w, f in zip(weight, factors, strict=True)]), weight)
     if normalize:
         change.div_(zero_to_one(voters))
     return change.mul_(lambda_).add_(base)
 
 
 def trim(deltas: Tensor, cuts: Sequence[float]) -> Tensor:
+    """Zero the changes of each model that are below its cut."""
     return torch.stack([keep_from(delta, cut) for delta, cut in zip(deltas, cuts, strict=True)])
 
 
