@@ -14,7 +14,7 @@ from merging.totals import Total
 REQUIRED = {"weight": 0.5, "t": 0.3}
 
 
-def run(name: str, models: Tensor, base: Tensor | None = None, *, seed: int = 0, **given: Any) -> Tensor:
+def run(name: str, models: Tensor, base: Tensor | None = None, *, seed: Any = 0, **given: Any) -> Tensor:
     """Merge the rows of `models` by a method. A setting that is not given has its default."""
     method = METHODS[name]
     flat = Block(

@@ -3,10 +3,11 @@
 Random masks are the one thing that cannot be known here: they are arguments.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
-Array = NDArray[np.float64]
+import numpy as np
+
+Array = Any  # of numpy, float64
 
 
 def linear(models: Array, weight: list[float], normalize: bool = True) -> Array:

@@ -1,6 +1,6 @@
 """Real architectures as transformers saves them: merged file by file, and loaded by transformers again."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MixtralConfig,
-    PretrainedConfig,
     Qwen2Config,
     Qwen2MoeConfig,
 )
@@ -19,9 +18,9 @@ from merging.checkpoint import Folder, open_checkpoint
 from merging.engine import Options, merge
 from tests.merging.models import opened, recipe_of
 
-SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64}  # fmt: skip
-EXPERTS = {
+EXPERTS: dict[str, Any] = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 16,
@@ -39,17 +38,17 @@ WEIGHTS = [0.25, 0.75]
 TEXT = torch.tensor([[1, 5, 9, 33, 60, 2]])
 
 
-def model(config: PretrainedConfig, seed: int, dtype: torch.dtype) -> torch.nn.Module:
+def model(config, seed, dtype):
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config).to(dtype).eval()
 
 
-def saved(config: PretrainedConfig, folder: Path, seed: int, shard_size: str, dtype: torch.dtype) -> Path:
+def saved(config, folder, seed, shard_size, dtype):
     model(config, seed, dtype).save_pretrained(folder, max_shard_size=shard_size)
     return folder
 
 
-def logits(folder: Path) -> torch.Tensor:
+def logits(folder):
     with torch.no_grad():
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(TEXT).logits
 

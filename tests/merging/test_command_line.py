@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def command(capsys):
 
     def run(*arguments):
         try:
-            status = main(list(map(str, arguments)))
+            status: Any = main(list(map(str, arguments)))
         except SystemExit as left:
             status = left.code
         finally:
@@ -41,8 +42,8 @@ def command(capsys):
 
 
 def process(*arguments, **more):
-    arguments = [sys.executable, "-m", "merging", *map(str, arguments)]
-    return subprocess.run(arguments, cwd=ROOT, timeout=60, capture_output=True, text=True, **more)
+    started = [sys.executable, "-m", "merging", *map(str, arguments)]
+    return subprocess.run(started, cwd=ROOT, timeout=60, capture_output=True, text=True, **more)
 
 
 @pytest.fixture(scope="module")

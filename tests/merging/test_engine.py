@@ -13,7 +13,6 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import merging.writer
 from merging.checkpoint import INDEX, Checkpoint, Folder, open_checkpoint
 from merging.engine import Options, merge
 from merging.errors import MergeError
@@ -148,7 +147,7 @@ def test_a_recipe_that_was_written_down_makes_the_same_again(family, tmp_path):
 class Remote(Folder):
     """A folder that says it is a Hub repo."""
 
-    repo_id, revision, label = "org/tune", "a" * 40, "org/tune"  # type: ignore[assignment]
+    repo_id, revision, label = "org/tune", "a" * 40, "org/tune"
 
 
 def test_hub_models_are_written_down_with_their_commit(family, tmp_path):
@@ -262,7 +261,7 @@ def test_a_file_that_shrinks_while_it_is_merged(family, tmp_path):
 
 
 def test_a_disk_that_is_too_small(family, tmp_path, monkeypatch):
-    monkeypatch.setattr(merging.writer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(MergeError, match="and 1 are free"):
         run(recipe_for(family, "linear"), tmp_path / "out")
     nothing_left(tmp_path)
@@ -274,7 +273,7 @@ def test_a_disk_that_fails_on_the_way(family, tmp_path, monkeypatch, failing, co
     def fail(*args):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(merging.writer.os, failing, fail)
+    monkeypatch.setattr(os, failing, fail)
     message = "There is no space left" if code == errno.ENOSPC else "cannot be written: Input/output error"
     with pytest.raises(MergeError, match=message):
         run(recipe_for(family, "ties"), tmp_path / "out")
@@ -286,7 +285,7 @@ def test_a_file_system_that_cannot_reserve(family, tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EOPNOTSUPP, "no")
 
-    monkeypatch.setattr(merging.writer.os, "posix_fallocate", refuse)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
     assert run(recipe_for(family, "linear"), tmp_path / "out")[1].keys() == SIZES.keys()
 
 
@@ -311,7 +310,7 @@ def test_nothing_but_the_source_is_asked(family, tmp_path):
         sizes, read, read_into, close = inner.sizes, inner.read, inner.read_into, inner.close
 
     recipe = recipe_of("linear", [family / "tune0-2"], weight=1.0)
-    checkpoint = open_checkpoint(Elsewhere())  # type: ignore[arg-type]
+    checkpoint = open_checkpoint(Elsewhere())
     assert isinstance(checkpoint, Checkpoint)
     list(merge(recipe, dict.fromkeys(all_models(recipe), checkpoint), tmp_path / "out"))
     assert digest(load_all(tmp_path / "out")) == digest(load_all(family / "tune0-1"))

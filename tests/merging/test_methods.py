@@ -181,7 +181,7 @@ def test_task_arithmetic_by_hand():
     # deltas [1 0 -1 2] and [0 4 -1 0]; 1 + 2 * d1 - 0.5 * d2
     assert run("task_arithmetic", models, base, weight=(2.0, -0.5)).tolist() == [3, -1, -0.5, 5]
     # the sum of changes divided by 2 - 0.5 = 1.5, then times lambda 3
-    found = run("task_arithmetic", models, base, weight=(2.0, -0.5), normalize=True, **{"lambda": 3.0})
+    found = run("task_arithmetic", models, base, **{"weight": (2.0, -0.5), "normalize": True, "lambda": 3.0})
     torch.testing.assert_close(found, rows([5, -3, -2, 9])[0])
 
 

@@ -1,6 +1,7 @@
 """Whole merges against the slow float64 reference, for every stored type, with edge cases in the tensors."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.merging.models import fine_tunes, opened, recipe_of, write_model
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 # In votes, weights that are no simple fractions: else changes cancel exactly, and rounding decides.
-CASES = {
+CASES: dict[str, list[dict[str, Any]]] = {
     "linear": [{"weight": [0.3, 0.5, 1.2]}, {"weight": [0.3, -0.5, 0.4], "normalize": False}],
     "passthrough": [{}, {"scale": [0.7]}],
     "slerp": [{"t": 0.0}, {"t": 0.3}, {"t": 1.0}],

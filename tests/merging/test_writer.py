@@ -1,0 +1,76 @@
+"""Files written out of order, hashed in order; folders that appear whole or not at all."""
+
+import hashlib
+import random
+
+import pytest
+
+from merging.device import choose_device
+from merging.errors import MergeError
+from merging.writer import ShardFile, check_space, staged, write_files
+
+
+def test_blocks_in_any_order_are_hashed_in_the_order_of_the_file(tmp_path):
+    content = random.Random(0).randbytes(100_000)
+    file = ShardFile(tmp_path / "x", content[:40], len(content))
+    file.open()
+    pieces = [(at, min(at + 999, len(content))) for at in range(40, len(content), 999)]
+    random.Random(1).shuffle(pieces)
+    for start, end in pieces:
+        file.write(memoryview(content[start:end]), start)
+        file.mark(start, start)  # of an empty tensor at the same place
+        file.mark(start, end)
+        file.hash_some()
+    assert file.finish() == hashlib.sha256(content).hexdigest()
+    assert (tmp_path / "x").read_bytes() == content
+
+
+def test_a_file_with_a_gap_is_not_finished(tmp_path):
+    file = ShardFile(tmp_path / "x", b"head", 10)
+    file.open()
+    file.mark(6, 10)
+    with pytest.raises(AssertionError, match="has a gap at byte 4"):
+        file.finish()
+    file.close()
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with staged(tmp_path / "out") as folder:
+        write_files(folder, [("a", b"1"), ("sub/b", b"2")])
+        assert not (tmp_path / "out").exists() and folder.name.startswith(".out.")
+    assert (tmp_path / "out/sub/b").read_bytes() == b"2" and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_or_not_at_all(tmp_path, error):
+    with pytest.raises(error), staged(tmp_path / "out") as folder:
+        write_files(folder, [("a", b"1")])
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_nowhere_is_not_overwritten(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(MergeError, match="is already there"), staged(tmp_path / "out"):
+        pass
+
+
+def test_space(tmp_path):
+    check_space(tmp_path / "out", 1)
+    with pytest.raises(MergeError, match="The merge needs 1,000,000,000,000,000,000 bytes on the disk of"):
+        check_space(tmp_path / "out", 10**18)
+
+
+def test_the_device(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device("cpu") == choose_device("auto") == "cpu"
+    with pytest.raises(MergeError, match="There is no CUDA GPU here"):
+        choose_device("cuda")
+    with pytest.raises(MergeError, match="'tpu', it must be auto, cpu or cuda"):
+        choose_device("tpu")
+
+
+def test_the_gpu_with_the_most_memory(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("accelerate.utils.modeling.get_max_memory", lambda: {0: 5, 1: 7, "cpu": 99})
+    assert choose_device("auto") == choose_device("cuda") == "cuda:1"
