@@ -30,4 +30,4 @@ def launch(
         prevent_thread_lock=not wait,
         quiet=not wait,
     )
-    return str(local)
+    return str(local).rstrip("/")

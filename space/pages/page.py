@@ -37,6 +37,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
     """The whole app as Gradio blocks, ready to launch."""
     desk = Desk(service, settings)
     with gr.Blocks(title="Alloy: merge language models", fill_width=True) as page:
+        add_api(service, settings)  # first, so that the names are theirs: Gradio numbers those that come again
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
             if settings.hosted:
@@ -50,7 +51,6 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         wire_recipe(recipe, finder(desk))
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)
-        add_api(service, settings)
     return page
 
 

@@ -1,0 +1,44 @@
+"""The page as scripts and agents see it: six named endpoints, and nothing else."""
+
+import time
+import urllib.request
+
+from gradio_client import Client
+
+from space.localhub import LocalHub
+
+RECIPE = """
+merge_method: task_arithmetic
+base_model: alloy/pocket-base
+models:
+- {model: alloy/pocket-reverse, parameters: {weight: 0.7}}
+- {model: alloy/pocket-add, parameters: {weight: 0.7}}
+"""
+NAMES = {"/check", "/merge", "/job", "/cancel", "/chat", "/publish"}
+
+
+def test_the_page_offers_six_endpoints_with_words(address: str):
+    listed = Client(address, verbose=False).view_api(return_format="dict")
+    assert listed["named_endpoints"].keys() == NAMES and not listed["unnamed_endpoints"]
+    with urllib.request.urlopen(f"{address}/gradio_api/mcp/schema") as answer:
+        schema = answer.read().decode()
+    assert all(f'"{name[1:]}"' in schema or f"_{name[1:]}" in schema for name in NAMES)
+
+
+def test_a_script_goes_the_whole_way(address: str, local_hub: LocalHub):
+    client = Client(address, verbose=False)
+    assert client.predict(RECIPE, api_name="/check")["verdict"] == "ok"
+    job = finished(client, client.predict(RECIPE, api_name="/merge"))
+    assert client.predict(job["id"], "reverse: lamot", api_name="/chat")[0]["text"].strip() == "tomal"
+    pushed = finished(client, client.predict(job["id"], "ada/by-script", api_name="/publish"))
+    assert pushed["result"]["url"].endswith("/ada/by-script")
+    assert local_hub.store.repo("ada/by-script").private
+
+
+def finished(client: Client, job: dict) -> dict:
+    end = time.monotonic() + 60
+    while job["state"] in ("queued", "running") and time.monotonic() < end:
+        time.sleep(0.2)
+        job = client.predict(job["id"], api_name="/job")
+    assert job["state"] == "done", job
+    return job
