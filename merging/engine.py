@@ -61,6 +61,7 @@ class Run:
     stopped: threading.Event
     done_bytes: int = 0
     tensors_done: int = 0
+    tensor: str = ""  # the last one that was worked on
     said: float = 0.0  # when the last word on progress was
 
 
@@ -90,7 +91,7 @@ def merge(
         outcome = Outcome(started, now(), device, digests)
         report = make_report(recipe, checkpoints, plan, outcome, findings)
         write_files(folder, report_files(report, models))
-    yield progress(run, "", len(plan.shards), plan.read_bytes + plan.write_bytes)
+    yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
 
 
 def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:
@@ -117,7 +118,7 @@ def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: Thre
         file.hash_some()
         if (at := time.monotonic()) - run.said >= WORD:
             run.said = at
-            yield progress(run, finished.piece.job.step.name if finished else "", number, run.done_bytes)
+            yield progress(run, number, run.done_bytes)
 
 
 def jobs(run: Run, shard: Shard, file: ShardFile) -> Iterator[Job]:
@@ -155,9 +156,10 @@ def note(run: Run, finished: Finished, file: ShardFile) -> None:
         file.mark(start, start + piece.count * size)
         run.done_bytes += piece.count * size
     run.tensors_done += finished.task_done
+    run.tensor = step.name
 
 
-def progress(run: Run, tensor: str, shard: int, done_bytes: int) -> Progress:
+def progress(run: Run, shard: int, done_bytes: int) -> Progress:
     total = run.plan.read_bytes + run.plan.write_bytes
     tensors = sum(len(s.steps) for s in run.plan.shards)
-    return Progress(min(done_bytes, total), total, tensor, run.tensors_done, tensors, shard, len(run.plan.shards))
+    return Progress(min(done_bytes, total), total, run.tensor, run.tensors_done, tensors, shard, len(run.plan.shards))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from merging.card import read_front_matter, write_card
 from merging.checkpoint import Checkpoint
 from merging.methods import METHODS
 from merging.plan import Plan, Step
@@ -110,8 +111,6 @@ def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe
 
 def report_files(report: Mapping[str, Any], checkpoints: Sequence[Checkpoint]) -> Iterator[tuple[str, bytes]]:
     """The recipe, the report and the card: name and content."""
-    from merging.card import read_front_matter, write_card
-
     cards = {c.label: read_front_matter(c.text("README.md") or "") for c in checkpoints}
     yield RECIPE, report["recipe"].encode()
     yield REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()

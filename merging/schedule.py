@@ -72,6 +72,7 @@ class Schedule:
             else:
                 self.in_flight -= 1
                 yield self.finish(task, piece, future.result())
+        assert not self.active and self.upcoming is None, "there were no buffers for a block, and none in use"
 
     def start_blocks(self) -> bool:
         """Keep every thread busy; False when all is done."""

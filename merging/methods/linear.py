@@ -33,8 +33,8 @@ def linear(
 
     sum(w_i * x_i) / sum(w_i), or without the division. One model with normalize comes back as it was.
     """
-    total = weighted_sum(models, weight)
-    return total.div_(sum(weight)) if normalize else total
+    total = sum(weight) if normalize else 1
+    return weighted_sum(models, [w / total for w in weight])
 
 
 @method("Passthrough", models=(1, 1))

@@ -26,10 +26,8 @@ def add_sum(
     base: Tensor, deltas: Tensor, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
 ) -> Tensor:
     """base + lambda * sum(w_i * f_i * delta_i), divided by sum(w_i) if asked."""
-    change = weighted_sum(deltas, [w * f for w, f in zip(weight, factors, strict=True)])
-    if normalize:
-        change.div_(sum(weight))
-    return change.mul_(lambda_).add_(base)
+    total = sum(weight) if normalize else 1
+    return weighted_sum(deltas, [lambda_ * w * f / total for w, f in zip(weight, factors, strict=True)]).add_(base)
 
 
 def add_agreed(
