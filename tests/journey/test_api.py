@@ -2,6 +2,7 @@
 
 import time
 import urllib.request
+from typing import Any
 
 from gradio_client import Client
 
@@ -18,7 +19,7 @@ NAMES = {"/check", "/merge", "/job", "/cancel", "/chat", "/publish"}
 
 
 def test_the_page_offers_six_endpoints_with_words(address: str):
-    listed = Client(address, verbose=False).view_api(return_format="dict")
+    listed: Any = Client(address, verbose=False).view_api(return_format="dict")
     assert listed["named_endpoints"].keys() == NAMES and not listed["unnamed_endpoints"]
     with urllib.request.urlopen(f"{address}/gradio_api/mcp/schema") as answer:
         schema = answer.read().decode()
@@ -35,7 +36,7 @@ def test_a_script_goes_the_whole_way(address: str, local_hub: LocalHub):
     assert local_hub.store.repo("ada/by-script").private
 
 
-def finished(client: Client, job: dict) -> dict:
+def finished(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     end = time.monotonic() + 60
     while job["state"] in ("queued", "running") and time.monotonic() < end:
         time.sleep(0.2)

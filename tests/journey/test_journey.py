@@ -1,5 +1,7 @@
 """Fill in, check, merge, chat, publish; then load what was published and see both skills."""
 
+from typing import Any
+
 import torch
 from playwright.sync_api import Page, expect
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -100,9 +102,9 @@ def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, lo
 def answer(repo_id: str, prompt: str) -> str:
     """What the published model says, loaded as anybody would load it."""
     tokenizer = AutoTokenizer.from_pretrained(repo_id, token=ADA_TOKEN)
-    model = AutoModelForCausalLM.from_pretrained(repo_id, token=ADA_TOKEN, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(repo_id, token=ADA_TOKEN, dtype=torch.float32)
     chat = [{"role": "user", "content": prompt}]
-    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    inputs: Any = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     out = model.generate(**inputs, max_new_tokens=16, do_sample=False)
     return str(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 

@@ -16,8 +16,8 @@ def test_every_setting_has_a_control_with_help():
         with gr.Blocks():
             for param, look in zip(shared_params().values(), shown(method, {}), strict=True):
                 made = control(param, look)
-                assert made.label and made.info and made.visible is look.visible  # type: ignore[attr-defined]
-                assert not look.visible or made.value == look.value  # type: ignore[attr-defined]
+                assert made.label and made.info and made.visible is look.visible
+                assert not look.visible or made.value == look.value
 
 
 @every_method
