@@ -1,6 +1,5 @@
 """Whether models belong together: findings from configs, tokenizers, cards, headers and a few sampled bytes."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +76,13 @@ def try_plan(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], options: Options
 ) -> tuple[Plan | None, Finding | None]:
     """The plan, or the finding that says why there is none."""
-    threads = options.threads or os.cpu_count() or 1
     try:
         plan = make_plan(
-            recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=threads
+            recipe,
+            checkpoints,
+            shard_bytes=options.shard_bytes,
+            memory_bytes=options.memory_bytes,
+            threads=options.cores,
         )
     except MergeError as error:
         values = {str(ref): "part of the recipe" for ref in all_models(recipe)}

@@ -35,6 +35,11 @@ class Options:
     threads: int | None = None  # None: all cores
     device: str = "auto"  # auto, cpu, cuda
 
+    @property
+    def cores(self) -> int:
+        """The threads to use; by default all cores that this process may run on."""
+        return self.threads or len(os.sched_getaffinity(0))
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -76,9 +81,8 @@ def merge(
     merge_report.json.
     """
     options, started = options or Options(), now()
-    cores = options.threads or len(os.sched_getaffinity(0))
     plan = make_plan(
-        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=cores
+        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=options.cores
     )
     models, device = [checkpoints[model] for model in plan.models], choose_device(options.device)
     check_space(out, plan.disk_bytes)
