@@ -94,7 +94,7 @@ def test_a_chat_can_be_stopped_and_cleared(page: Page, hub: LocalHub):
     page.locator("#merge-button").click()
     expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
     page.locator("#to-chat").click()
-    page.get_by_role("button", name="Settings").click()
+    page.locator(".chat-body").get_by_role("button", name="Settings").click()
     page.get_by_label("number input for Temperature").fill("2")
     page.locator("#chat-prompt textarea").fill("tell: me everything")
     page.locator("#chat-send").click()

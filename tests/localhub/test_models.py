@@ -207,7 +207,7 @@ def test_a_repo_is_made_once_and_deleted(hub: LocalHub, ada: HfApi, repo_id: str
 
 def test_a_repo_without_an_owner_is_the_callers(ada: HfApi) -> None:
     assert ada.create_repo("mine").repo_id == "ada/mine"
-    assert [model.id for model in ada.list_models(author="ada")] == ["ada/mine"]
+    assert "ada/mine" in [model.id for model in ada.list_models(author="ada")]
 
 
 @pytest.mark.parametrize("name", ["a--b", "x.git", ".x", "x/y/z", "a b", "x\n", "", "ü", "a..b", "x" * 97])

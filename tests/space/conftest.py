@@ -49,7 +49,7 @@ def hub(pocket_hub: LocalHub) -> Iterator[LocalHub]:
 @pytest.fixture
 def repo_name() -> str:
     """A name no other test publishes under."""
-    return f"merge-{next(numbers)}"
+    return f"app-merge-{next(numbers)}"
 
 
 @pytest.fixture

@@ -167,10 +167,13 @@ def test_a_question_waits_for_the_one_before_and_says_so(chats, folders):
     while not next(first)[0].tokens:
         pass
     second = chats.ask([pane(folders[1])], [HELLO], ChatOptions(max_new_tokens=4))
-    notes = [next(second)[0].note for _ in range(3)]
-    first.close()
-    assert any(note == "Waiting: 1 question is ahead" for note in notes)
-    last = list(second)[-1][0]
+    seen = []
+    for (reply,) in second:
+        seen.append(reply)
+        if reply.note == "Waiting: 1 question is ahead":
+            first.close()
+    assert any(reply.note == "Waiting: 1 question is ahead" for reply in seen)
+    last = seen[-1]
     assert last.done
     assert last.note == ""
     assert last.text or last.tokens

@@ -175,12 +175,12 @@ def test_publishing_needs_a_sign_in_that_may_write(merged):
 def test_where_one_may_publish(merged, hub):
     service, job = merged
     assert service.owners(ADA) == ["ada", "acme"]
-    hub.store.create_repo("ada/taken")
+    hub.store.create_repo("ada/already-there")
     for repo_id, reason in [
         ("bob/x", "cannot publish under bob"),
         ("x", "no owner"),
         ("ada/a b", "a b"),
-        ("ada/taken", "exists already"),
+        ("ada/already-there", "exists already"),
     ]:
         with pytest.raises(MergeError, match=reason):
             service.publish(job.id, ADA, repo_id=repo_id, private=True, card="x")
