@@ -1,50 +1,108 @@
 """What the lambdas of a recipe add up to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from merging.findings import Finding, ok, warn
 from merging.methods import METHODS
-from merging.recipe import Recipe, Setting
+from merging.recipe import Recipe, merged_inputs, settings_for
 
 FAR = 2.0  # the sum of all lambdas beyond which a merge leaves the neighbourhood of its parents
+CANCELLED = 0.05  # the share of its parts that a sum must keep, or dividing by it blows everything up
+CONSENSUS = ("ties", "dare_ties")  # normalize divides each entry by the weights of the models that won its vote
+
+Numbers = Mapping[str, float]
 
 
 def check_lambdas(recipe: Recipe) -> Iterator[Finding]:
     """Facts about plain numbers; a recipe that was parsed is within the ranges of its method already."""
-    method = METHODS.get(recipe.method)
-    if method is None or not any(p.name == "weight" for p in method.params):
+    method = METHODS[recipe.method]
+    if method.param("weight") is None:
         return
-    given = {str(i.model): i.parameters.get("weight", recipe.parameters.get("weight")) for i in recipe.models}
-    numbers = {label: float(w) for label, w in given.items() if isinstance(w, int | float) and not isinstance(w, bool)}
-    if len(numbers) == len(recipe.models):
-        yield sum_up(numbers, needs_base=method.needs_base, normalize=recipe.parameters.get("normalize"))
+    settings = settings_for(recipe, "")
+    numbers = dict(zip((str(i.model) for i in merged_inputs(recipe)), settings["weight"], strict=True))
+    if method.needs_base:
+        yield from weighted_base(recipe)
+    yield sum_up(numbers, recipe.method, normalize=settings["normalize"])
 
 
-def sum_up(numbers: dict[str, float], *, needs_base: bool, normalize: Setting | None) -> Finding:
-    values = {label: f"lambda {number:g}" for label, number in numbers.items()}
-    total = sum(numbers.values())
-    if not any(numbers.values()):
-        return warn(
-            "lambdas",
-            "All lambdas are zero.",
-            values,
-            why="Nothing of any model is taken" + (": the merge equals the base." if needs_base else "."),
-            remedy="Give at least one model a lambda that is not zero.",
-        )
-    if needs_base and sum(map(abs, numbers.values())) > FAR:
-        return warn(
-            "lambdas",
-            f"The lambdas add up to {sum(map(abs, numbers.values())):g}, signs aside.",
-            values,
-            why="The further a merge lies from the base than its parents do, the more it forgets.",
-            remedy="Start with lambdas that add up to about 1, and go up while the merge still answers well.",
-        )
-    if not needs_base and normalize is False and abs(total - 1) > 0.05:
-        return warn(
-            "lambdas",
-            f"The lambdas add up to {total:g}, and are not normalised.",
-            values,
-            why="All weights are then scaled by that sum, which most models do not survive.",
-            remedy="Let them add up to 1, or set normalize to true.",
-        )
-    return ok("lambdas", f"The lambdas add up to {total:g}.", values)
+def weighted_base(recipe: Recipe) -> Iterator[Finding]:
+    """The base may be listed among the models, but what it is weighed with counts for nothing."""
+    for one in recipe.models:
+        if one.model == recipe.base and "weight" in one.parameters:
+            yield warn(
+                "lambdas",
+                f"The lambda of the base {one.model} has no effect.",
+                {str(one.model): f"lambda {one.parameters['weight']:g}"},
+                why=f"{recipe.method} adds what the other models changed of the base; the base itself is always whole.",
+                remedy="Remove it from models, or list it without a weight.",
+            )
+
+
+def sum_up(numbers: Numbers, method: str, *, normalize: bool) -> Finding:
+    needs_base, total, size = METHODS[method].needs_base, sum(numbers.values()), sum(map(abs, numbers.values()))
+    if size == 0:
+        return all_zero(numbers, needs_base=needs_base)
+    if normalize and method in CONSENSUS and min(numbers.values()) < 0:
+        return added_instead(numbers)
+    if normalize and method not in CONSENSUS and abs(total) < CANCELLED * size:
+        return cancelled(numbers, total)
+    if not normalize and needs_base and size > FAR:
+        return far_from_base(numbers, size)
+    if not normalize and not needs_base and abs(total - 1) > 0.05:
+        return scaled(numbers, total)
+    return ok("lambdas", f"The lambdas add up to {total:g}.", values(numbers))
+
+
+def values(numbers: Numbers) -> dict[str, str]:
+    return {label: f"lambda {number:g}" for label, number in numbers.items()}
+
+
+def all_zero(numbers: Numbers, *, needs_base: bool) -> Finding:
+    return warn(
+        "lambdas",
+        "All lambdas are zero.",
+        values(numbers),
+        why="Nothing of any model is taken" + (": the merge equals the base." if needs_base else "."),
+        remedy="Give at least one model a lambda that is not zero.",
+    )
+
+
+def added_instead(numbers: Numbers) -> Finding:
+    return warn(
+        "lambdas",
+        "A negative lambda is normalised.",
+        values(numbers),
+        why="Each change is divided by the lambdas of the models that agree on it. Divided by a negative lambda, what "
+        "was to be taken away is added.",
+        remedy="Set `normalize: false` to take a skill away.",
+    )
+
+
+def cancelled(numbers: Numbers, total: float) -> Finding:
+    return warn(
+        "lambdas",
+        f"The lambdas almost cancel: they add up to {total:g}.",
+        values(numbers),
+        why=f"Normalised, every model is multiplied by its lambda divided by {total:g}, which no model survives.",
+        remedy="Set `normalize: false`, or choose lambdas that do not cancel.",
+    )
+
+
+def far_from_base(numbers: Numbers, size: float) -> Finding:
+    return warn(
+        "lambdas",
+        f"The lambdas add up to {size:g}, signs aside.",
+        values(numbers),
+        why="The further a merge lies from the base than its parents do, the more it forgets.",
+        remedy="Start with lambdas that add up to about 1, and go up while the merge still answers well.",
+    )
+
+
+def scaled(numbers: Numbers, total: float) -> Finding:
+    return warn(
+        "lambdas",
+        f"The lambdas add up to {total:g}, and are not normalised.",
+        values(numbers),
+        why="All weights are then scaled by that sum, which most models do not survive.",
+        remedy="Let them add up to 1, or set normalize to true.",
+    )

@@ -10,9 +10,11 @@ import pytest
 
 from merging.checkpoint import Folder, open_checkpoint
 from merging.checks import cost
+from merging.checks.lambdas import check_lambdas
 from merging.compatibility import KINDS, Check, check
 from merging.engine import Options
 from merging.findings import Finding
+from merging.methods import METHODS
 from merging.recipe import Input, ModelRef, Recipe
 from tests.merging.crafted import BASE, CARD, CONFIG, TOKENIZER, TOKENIZER_CONFIG, changed, weights, write_model
 
@@ -263,6 +265,43 @@ def test_lambdas_that_scale_the_weights_are_noticed(tmp_path: Path):
         write_model(tmp_path / name, weights(ord(name), near=BASE))
     assert find(check_of(soup(tmp_path, "a", "b", normalize=False), tmp_path), "lambdas").level == "warn"  # type: ignore[union-attr]
     assert find(check_of(soup(tmp_path, "a", "b"), tmp_path), "lambdas").level == "ok"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "normalize", "words"),
+    [
+        ("linear", (1, -0.9999), None, "almost cancel"),
+        ("linear", (1, -0.5), None, None),
+        ("linear", (1, -0.9999), False, "not normalised"),
+        ("task_arithmetic", (1, -0.999), None, None),
+        ("task_arithmetic", (1, -0.999), True, "almost cancel"),
+        ("task_arithmetic", (2, 2), None, "add up to 4"),
+        ("task_arithmetic", (2, 2), True, None),
+        ("ties", (1, -0.999), None, "negative lambda is normalised"),
+        ("ties", (-1,), None, "negative lambda is normalised"),
+        ("ties", (-1,), False, None),
+        ("dare_ties", (-1,), None, None),
+        ("dare_ties", (-1,), True, "negative lambda is normalised"),
+        ("dare_linear", (1, 0.5), None, None),
+    ],
+)
+def test_lambdas_that_normalising_turns_into_garbage_are_noticed(
+    method: str, given: tuple[float, ...], normalize: bool | None, words: str | None
+):
+    models = tuple(Input(ModelRef(f"a/{n}"), {"weight": w}) for n, w in enumerate(given))
+    base = ModelRef("a/base") if METHODS[method].needs_base else None
+    shared = {} if normalize is None else {"normalize": normalize}
+    (finding,) = check_lambdas(Recipe(method, models, base, shared))
+    assert finding.level == ("warn" if words else "ok")
+    assert not words or words in finding.title
+
+
+def test_the_lambda_of_a_listed_base_does_not_count():
+    base = ModelRef("a/base")
+    recipe = Recipe("task_arithmetic", (Input(base, {"weight": 2}), Input(ModelRef("a/b"), {"weight": 1})), base)
+    ignored, total = check_lambdas(recipe)
+    assert (ignored.level, ignored.models) == ("warn", ("a/base",)) and "no effect" in ignored.title
+    assert total.level == "ok" and total.title == "The lambdas add up to 1."
 
 
 def test_a_full_disk_and_a_small_memory_block(pair: Make, monkeypatch: pytest.MonkeyPatch):
