@@ -124,9 +124,14 @@ class Journal:
         return bool(rows and rows[0]["stop"])
 
     def stop(self, id: str) -> None:
-        """End a job that waits; ask one that runs to stop."""
-        self.run("UPDATE job SET stop = 1 WHERE id = ? AND state = 'running'", id)
-        self.run("UPDATE job SET state = 'cancelled', ended = ? WHERE id = ? AND state = 'queued'", time.time(), id)
+        """End a job that waits; ask one that runs to stop. One statement: the job may be taken at any moment."""
+        self.run(
+            "UPDATE job SET stop = (state = 'running'),"
+            " ended = CASE state WHEN 'queued' THEN ? ELSE ended END,"
+            " state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END"
+            " WHERE id = ? AND state IN ('queued', 'running')",
+            time.time(), id,
+        )  # fmt: skip
 
     def stopped(self, id: str) -> bool:
         return bool(self.run("SELECT 1 FROM job WHERE id = ? AND stop = 1", id))

@@ -110,3 +110,21 @@ def test_any_thread_may_use_it(tmp_path):
         thread.join()
     assert len(journal.of_owner("ada")) == 80
     journal.close()
+
+
+def test_a_cancel_is_not_lost_on_a_job_that_is_taken_meanwhile(tmp_path, monkeypatch):
+    """Between any two statements of a cancel, another thread may take the job."""
+    journal = Journal(tmp_path / "journal")
+    add(journal, "a")
+    run = journal.run
+
+    def run_and_take(sql, *values):
+        found = run(sql, *values)
+        run("UPDATE job SET state = 'running' WHERE state = 'queued'")
+        return found
+
+    monkeypatch.setattr(journal, "run", run_and_take)
+    journal.stop("a")
+    monkeypatch.undo()
+    assert read(journal, "a").state == "cancelled" or journal.stopped("a")
+    journal.close()
