@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from merging.checkpoint import Checkpoint
 from merging.errors import MergeError
 from merging.header import FLOATS, TensorInfo
+from merging.heads import HEAD, heads_of, original
 from merging.recipe import DTYPES, Recipe
 
 COPIED = ("BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")  # buffers: equal everywhere, then copied
-HEAD = "lm_head.weight"
 SHOWN = 5  # names in a message
 
 
@@ -37,7 +37,11 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
 
 
 def redundant_heads(checkpoints: Sequence[Checkpoint]) -> frozenset[str]:
-    """The output heads that are stored although every model takes its input embeddings for it."""
+    """The output heads that are stored although every model takes its input embeddings for it.
+
+    A stored head that is not a copy of the embeddings is what transformers uses, whatever the config says: then it is
+    merged like any other tensor.
+    """
     tied = {c.label: ties_embeddings(c) for c in checkpoints}
     if len(set(tied.values())) > 1:
         yes, no = next(n for n in tied if tied[n]), next(n for n in tied if not tied[n])
@@ -45,9 +49,10 @@ def redundant_heads(checkpoints: Sequence[Checkpoint]) -> frozenset[str]:
             f"{yes} shares its embeddings with its output head (tie_word_embeddings), {no} does not. "
             "They cannot be merged as they are: save both the same way, or choose models that agree."
         )
-    if not all(tied.values()):
+    heads = [(c, head) for c in checkpoints for head in heads_of(c)]
+    if not all(tied.values()) or any(original(c, head) is None for c, head in heads):
         return frozenset()
-    return frozenset(n for c in checkpoints for n in c.tensors if n == HEAD or n.endswith(f".{HEAD}"))
+    return frozenset(head for _, head in heads)
 
 
 def ties_embeddings(checkpoint: Checkpoint) -> bool:
@@ -64,10 +69,10 @@ def check_names(a: Mapping[str, TensorInfo], in_a: str, b: Mapping[str, TensorIn
     if not missing and not extra:
         return
     parts = [f"{in_b} lacks {some(missing)}" if missing else "", f"{in_b} has {some(extra)} besides" if extra else ""]
-    raise MergeError(
-        f"{in_a} and {in_b} do not have the same tensors: {'; '.join(p for p in parts if p)}. "
-        "Merge models of one architecture that were fine-tuned from the same base."
-    )
+    way_out = "Merge models of one architecture that were fine-tuned from the same base."
+    if all(name.endswith(HEAD) for name in (*missing, *extra)):
+        way_out = "The one has an output head that is not its embeddings: choose models that agree in this."
+    raise MergeError(f"{in_a} and {in_b} do not have the same tensors: {'; '.join(p for p in parts if p)}. {way_out}")
 
 
 def check_shapes(a: Mapping[str, TensorInfo], in_a: str, b: Mapping[str, TensorInfo], in_b: str) -> None:

@@ -16,6 +16,7 @@ from merging.checkpoint import INDEX, Checkpoint
 from merging.device import choose_device
 from merging.donor import donated_files
 from merging.header import DTYPE_BITS
+from merging.heads import compare_heads
 from merging.methods import METHODS
 from merging.plan import Plan, Shard, index_of, make_plan
 from merging.recipe import ModelRef, Recipe, settings_for
@@ -88,6 +89,7 @@ def merge(
     check_space(out, plan.disk_bytes)
     with staged(out) as folder:
         run = Run(recipe, models, plan, device, folder, threading.Event())
+        yield from compare(run)
         digests = yield from write_shards(run)
         write_files(folder, donated_files(models[0], written_dtype(plan)))
         if (index := index_of(plan)) is not None:
@@ -96,6 +98,12 @@ def merge(
         report = make_report(recipe, checkpoints, plan, outcome, findings)
         write_files(folder, report_files(report, models))
     yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
+
+
+def compare(run: Run) -> Iterator[Progress]:
+    """Make sure that the output heads that are left out are copies."""
+    for _ in compare_heads(run.checkpoints, frozenset(s.name for shard in run.plan.shards for s in shard.steps)):
+        yield progress(run, 1, 0)
 
 
 def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:

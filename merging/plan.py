@@ -1,4 +1,4 @@
-"""Decide what a merge will write and what it will cost. Pure: looks at headers and a recipe, touches no file."""
+"""Decide what a merge will write and cost, from headers and a recipe; reads no weights but a look at stored heads."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -14,8 +14,10 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
+from merging import heads
 from merging.checkpoint import Folder, open_checkpoint
 from merging.engine import Options, merge
+from merging.errors import MergeError
 from tests.merging.models import opened, recipe_of
 
 SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -109,3 +111,42 @@ def test_a_tied_head_that_is_stored_all_the_same_is_dropped(tmp_path):
     list(merge(recipe, opened(recipe), tmp_path / "out"))
     assert "lm_head.weight" not in open_checkpoint(Folder(tmp_path / "out")).tensors
     assert logits(tmp_path / "out").isfinite().all()
+
+
+def with_head(tmp_path, heads):
+    """Tied models, with what they store as their head all the same: what is to be added to their embeddings."""
+    config = CONFIGS["llama tied"]()
+    folders = [saved(config, tmp_path / str(i), i, "1GB", torch.float32) for i in range(len(heads))]
+    for folder, added in zip(folders, heads, strict=True):
+        tensors = load_file(file := folder / "model.safetensors")
+        if added is not None:
+            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + added
+        save_file(tensors, file, {"format": "pt"})
+    return folders
+
+
+@pytest.mark.parametrize("others", [[], [0.0], [0.2]])
+def test_a_tied_head_that_is_not_the_embeddings_is_merged(tmp_path, others):
+    """transformers uses such a head, whatever the config says."""
+    folders = with_head(tmp_path, [0.1, *others])
+    weights = [1.0, *(0.0 for _ in others)]
+    recipe = recipe_of("linear", folders, weight=weights)
+    list(merge(recipe, opened(recipe), tmp_path / "out"))
+    assert not torch.equal(logits(folders[0]), logits(with_head(tmp_path / "tied", [None])[0]))
+    torch.testing.assert_close(logits(tmp_path / "out"), logits(folders[0]))
+
+
+def test_a_head_of_its_own_beside_a_model_without_one(tmp_path):
+    recipe = recipe_of("linear", with_head(tmp_path, [0.1, None]), weight=0.5)
+    with pytest.raises(MergeError, match=r"lacks 'lm_head.weight'.*output head that is not its embeddings"):
+        list(merge(recipe, opened(recipe), tmp_path / "out"))
+
+
+def test_a_head_that_differs_where_nobody_looked(tmp_path, monkeypatch):
+    monkeypatch.setattr(heads, "LOOK", 8)
+    changed = torch.zeros(SMALL["vocab_size"], SMALL["hidden_size"])
+    changed[1, 3] = 1
+    recipe = recipe_of("linear", with_head(tmp_path, [changed]), weight=1.0)
+    with pytest.raises(MergeError, match="differs from them in a few places"):
+        list(merge(recipe, opened(recipe), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
