@@ -52,6 +52,15 @@ class Shown:
         return gr.update(visible=True, value=self.value, info=self.param.help, **limits)
 
 
+class Amount(gr.Slider):
+    """A slider whose number may be half typed: an empty one counts as 0, one out of range as the nearest end."""
+
+    is_template = True  # Gradio's word for: looks like the class it is made from
+
+    def preprocess(self, payload: float | None) -> float:
+        return float(min(max(payload or 0.0, self.minimum), self.maximum))
+
+
 def control(param: Param, shown: Shown) -> gr.components.Component:
     """A control for one setting, as it looks for the method that is chosen first."""
     name, value = label(param.name), shown.value if shown.visible else first(param)
@@ -61,25 +70,34 @@ def control(param: Param, shown: Shown) -> gr.components.Component:
         whole = 0 if param.type is int else None
         return gr.Number(value, label=name, info=param.help, visible=shown.visible, precision=whole)
     limits = param.range
-    return gr.Slider(
-        limits.low, limits.high, value, step=limits.step, label=name, info=param.help, visible=shown.visible
-    )
+    return Amount(limits.low, limits.high, value, step=limits.step, label=name, info=param.help, visible=shown.visible)
 
 
 def shown(method: Method, settings: Mapping[str, Setting]) -> list[Shown]:
     """For each of `shared_params`, whether this method has it, and the value: what was set, else its default."""
     mine = {p.name: p for p in method.params if p is not lambda_param(method)}
     return [
-        Shown(True, settings.get(name, first(mine[name])), mine[name]) if name in mine else Shown(False)
+        Shown(True, settings.get(name, default(mine[name])), mine[name]) if name in mine else Shown(False)
         for name in shared_params()
     ]
 
 
+def default(param: Param) -> Setting | None:
+    """What a recipe means that does not give it; for what must be given, where its control starts."""
+    return first(param) if param.default is None else param.default
+
+
 def first(param: Param) -> Setting | None:
-    """What a new control shows."""
-    if param.default is not None or param.range is None:
-        return param.default
-    return param.range.low if param.range.start is None else param.range.start
+    """What a new form shows: where the control starts. That can say more than the default (density 1 keeps all)."""
+    if param.range is None or param.range.start is None:
+        return param.range.low if param.default is None and param.range else param.default
+    return param.range.start
+
+
+def first_settings(method: Method) -> dict[str, Setting]:
+    """The settings of a form in which this method was just chosen."""
+    mine = [p for p in method.params if p is not lambda_param(method)]
+    return {p.name: value for p in mine if (value := first(p)) is not None}
 
 
 def settings(method: Method, values: Iterable[Setting | None]) -> dict[str, Setting]:

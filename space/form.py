@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from merging.methods import METHODS, Method, Param
 from merging.recipe import Input, ModelRef, Recipe, Setting
 
+HUB_ADDRESS = "https://huggingface.co/"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -87,6 +89,6 @@ def from_recipe(recipe: Recipe) -> Form:
 
 
 def ref(repo: str, revision: str) -> ModelRef | None:
-    """A model reference as typed: `org/name`, with the revision beside it or after an @."""
-    repo, _, tail = repo.strip().partition("@")
+    """A model reference as typed: `org/name`, with the revision beside it or after an @; a repo's address will do."""
+    repo, _, tail = repo.strip().removeprefix(HUB_ADDRESS).rstrip("/").partition("@")
     return ModelRef(repo, revision.strip() or tail or None) if repo else None

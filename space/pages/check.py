@@ -9,7 +9,8 @@ from merging.compatibility import Check
 from merging.errors import MergeError
 from space import view
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
-from space.pages.recipe import RecipeColumn
+from space.pages.merge import MergeStage, merge_state
+from space.pages.recipe import RecipeColumn, current
 from space.words import size
 
 EMPTY = view.empty(
@@ -43,30 +44,31 @@ def build_check() -> CheckStage:
     return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, why_not)
 
 
-def wire_check(stage: CheckStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
-    def check(request: gr.Request, token: Token, text: str) -> list[Any]:
-        viewer = desk.viewer(request, token)
+def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage, desk: Desk, shared: Shared) -> None:
+    def check(request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> list[Any]:
+        viewer, text = desk.viewer(request, token), current(text, synced, values)
         try:
             found = desk.service.check(text, viewer)
         except MergeError as e:
-            return [view.problem("This recipe cannot be checked", str(e)), "", *hidden_button(), gr.skip(), ""]
+            return [view.problem("This recipe cannot be checked", str(e)), "", *hidden_button(), gr.skip(), "", text]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
-        return [*checked(found, desk.service.may_not_merge(viewer)), done, text]
+        return [*checked(found, desk.service.may_not_merge(viewer)), done, text, text]
 
     def merge(request: gr.Request, token: Token, text: str) -> list[Any]:
+        """Queue the merge, and show it at once: what was shown before is another job."""
         try:
             job = desk.service.merge(text, desk.viewer(request, token))
         except MergeError as e:
-            return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), view.note(str(e), "error")]
-        return [job.id, "", gr.Timer(active=True), gr.Tabs(selected="merge"), ""]
+            return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
+        return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
     recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD, **QUICK).then(
-        check, recipe.yaml, [*stage.outputs, recipe.check, shared.checked], **QUEUED
-    )
+        check, [recipe.yaml, recipe.synced, *recipe.values],
+        [*stage.outputs, recipe.check, shared.checked, recipe.yaml], **QUEUED,
+    )  # fmt: skip
     recipe.yaml.change(outdated, [recipe.yaml, shared.checked], [stage.merge, stage.why_not, recipe.check], **QUICK)
-    stage.merge.click(
-        merge, shared.checked, [shared.job, shared.publication, shared.timer, shared.tabs, stage.why_not], **QUEUED
-    )
+    shown = [shared.job, shared.publication, shared.finished, shared.timer, shared.tabs, *merge_stage.outputs]
+    stage.merge.click(merge, shared.checked, [*shown, stage.why_not], **QUEUED)
 
 
 def checking() -> list[Any]:

@@ -14,6 +14,7 @@ from space.jobs import Job
 from space.pages.desk import QUICK, Desk, Shared, Token
 from space.pages.recipe import RecipeColumn, shown_form, texts
 
+SURE = "(chosen, shown) => [confirm('Remove this job and its files for good?') ? chosen : '', shown]"
 EMPTY = view.empty("No jobs yet", "Merges and publications are listed here.")
 
 
@@ -57,6 +58,8 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
 
     def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:
         viewer = desk.viewer(request, token)
+        if not chosen:  # asked whether they are sure, they were not
+            return [gr.skip()] * (1 + len(stage.outputs))
         try:
             desk.service.forget(chosen, viewer)
         except MergeError as e:
@@ -66,7 +69,7 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
     stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
     stage.open.click(opened, stage.chosen, [shared.job, shared.publication, shared.tabs, *recipe.all], **QUICK)
-    stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], **QUICK)
+    stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], js=SURE, **QUICK)
 
 
 def jobs_state(jobs: Sequence[Job], chosen: str | None) -> list[Any]:

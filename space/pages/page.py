@@ -1,16 +1,18 @@
 """The page: the recipe beside the stages of one job."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from merging.errors import MergeError
-from merging.recipe import parse_recipe
+from merging.methods import METHODS
 from space import view
 from space.api import add_api
+from space.controls import first_settings
 from space.examples import Examples, prompts
-from space.form import Form, from_recipe
+from space.form import Form
 from space.pages.chat import build_chat, wire_chat
 from space.pages.check import build_check, wire_check
 from space.pages.desk import QUICK, Desk, Shared, Token
@@ -18,12 +20,15 @@ from space.pages.jobs import build_jobs, wire_jobs
 from space.pages.merge import build_merge, wire_merge
 from space.pages.publish import build_publish, wire_publish
 from space.pages.recipe import (
-    MAX_ROWS,
     RecipeColumn,
     build_examples,
     build_recipe,
+    control_count,
+    form_of,
+    read_form,
     shown_form,
     texts,
+    typed_yaml,
     wire_recipe,
 )
 from space.service import Service
@@ -68,7 +73,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
             jobs = build_jobs()
     states = [gr.State("") for _ in range(5)]
     shared = Shared(tabs, gr.Timer(POLL_SECONDS, active=False), *states)
-    wire_check(check, recipe, desk, shared)
+    wire_check(check, recipe, merge, desk, shared)
     wire_merge(merge, publish, desk, shared)
     wire_chat(chat, desk, shared)
     wire_publish(publish, desk, shared)
@@ -83,24 +88,25 @@ def finder(desk: Desk) -> Any:
         Gradio's dropdown loses its place when its choices shrink while it is open, so they only grow; it shows those
         that match. That none come is no error: the check says what is wrong with an ID.
         """
-        return suggestions(desk, request, token, known, event.input_value or "")
+        if len(event.key) > 1 and event.key not in ("Backspace", "Delete"):  # Tab, Enter, arrows: nothing was typed
+            return [gr.skip()] * 2
+        fresh = new_models(desk, request, token, known, event.input_value or "")
+        return [[*known, *fresh], gr.update(choices=[*known, *fresh])] if fresh else [gr.skip()] * 2
 
     return find
 
 
-def suggestions(desk: Desk, request: gr.Request, token: Token, known: list[str], text: str) -> list[Any]:
+def new_models(desk: Desk, request: gr.Request, token: Token, known: list[str], text: str) -> list[str]:
     try:
         found = desk.service.search(text, desk.viewer(request, token))
     except MergeError:
         found = []
-    fresh = [repo for repo in found if repo not in known]
-    if not fresh:
-        return [gr.skip()] * (MAX_ROWS + 2)
-    return [[*known, *fresh], *[gr.update(choices=[*known, *fresh])] * (MAX_ROWS + 1)]
+    return [repo for repo in found if repo not in known]
 
 
 def wire_examples(recipe: RecipeColumn, buttons: Sequence[gr.Button], examples: Examples) -> None:
     for button, (_, form) in zip(buttons, examples, strict=True):
+        form = replace(form, settings={**first_settings(METHODS[form.method]), **form.settings})
         # Made anew at each click: Gradio takes updates apart.
         button.click(lambda form=form: [*shown_form(form), *texts(form)], None, recipe.all, **QUICK)
 
@@ -116,21 +122,33 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
         going = any(job.active for job in mine)
         return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going)]
 
-    def suggest(request: gr.Request, token: Token, known: list[str]) -> list[Any]:
-        return suggestions(desk, request, token, known, "")
+    def suggest(request: gr.Request, token: Token) -> list[Any]:
+        found = new_models(desk, request, token, [], "")
+        return [*[found] * len(recipe.known), *[gr.update(choices=found)] * len(recipe.boxes)]
 
     page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer], **QUICK)
-    page.load(suggest, recipe.known, [recipe.known, *recipe.boxes], **QUICK)
-    # What was typed is kept in the browser, so that it is there after a reload.
-    typed = gr.BrowserState("", storage_key="alloy-recipe", secret="alloy")
-    page.load(restored, typed, recipe.all, **QUICK)
-    recipe.yaml.change(lambda text: text, recipe.yaml, typed, **QUICK)
+    page.load(suggest, None, [*recipe.known, *recipe.boxes], **QUICK)
+    # What was typed is kept in the browser, so that it is there after a reload: the form, and the YAML as it stood.
+    kept = gr.BrowserState(None, storage_key="alloy-recipe", secret="alloy")
+    page.load(restored, kept, recipe.all, **QUICK)
+    recipe.yaml.change(lambda text, *values: [text, *values], [recipe.yaml, *recipe.values], kept, **QUICK)
 
 
-def restored(text: str | None) -> list[Any]:
-    """The recipe of last time; what cannot be read any more is left alone, and so is a page without one."""
-    try:
-        form = from_recipe(parse_recipe(text or ""))
-    except MergeError:
+def restored(kept: list[Any] | None) -> list[Any]:
+    """The form of last time, with its YAML even if that was not finished. What is of another version is left alone."""
+    if not kept or len(kept) != 1 + control_count():
         return [gr.skip()] * len(shown_form(Form()) + list(texts(Form())))
-    return [*shown_form(form), *texts(form)]
+    text, *values = kept
+    form = form_of(values)
+    said, *rest = texts(form)
+    if text == said or readable(text):
+        return [*shown_form(form), said, *rest]
+    return [*shown_form(form), text, *typed_yaml(text)[-4:]]
+
+
+def readable(text: str) -> bool:
+    try:
+        read_form(text)
+    except MergeError:
+        return False
+    return True

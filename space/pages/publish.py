@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from merging.card import with_repo_id
 from merging.errors import MergeError
+from merging.hub import check_repo_id
 from space import view
 from space.jobs import Job
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
@@ -27,12 +29,13 @@ class PublishStage:
     seen: gr.Radio
     license: gr.Dropdown
     preview: gr.Markdown
-    card: gr.Code
+    card: gr.Textbox
     remake: gr.Button
     button: gr.Button
     why_not: gr.HTML
     panel: gr.HTML
     link: gr.HTML
+    written: gr.State  # the card as it was generated: another one was edited
 
 
 def build_publish() -> PublishStage:
@@ -54,22 +57,29 @@ def build_publish() -> PublishStage:
             with gr.Tab("As it will look"):
                 preview = gr.Markdown("", elem_classes="card-preview", sanitize_html=True)
             with gr.Tab("Edit"):
-                card = gr.Code("", language="markdown", show_label=False, wrap_lines=True, elem_id="card-text")
+                card = gr.Textbox("", show_label=False, lines=24, max_lines=40, elem_id="card-text")
                 remake = gr.Button("Write it anew", size="sm", elem_classes="quiet")
-    return PublishStage(empty, form, owner, name, seen, license, preview, card, remake, button, why_not, panel, link)
+    return PublishStage(
+        empty, form, owner, name, seen, license, preview, card, remake, button, why_not, panel, link, gr.State("")
+    )
 
 
-def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
-    def prepare(request: gr.Request, token: Token, finished: str, publication: str) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """The listeners that ask the service."""
+
+    desk: Desk
+
+    def prepare(self, request: gr.Request, token: Token, finished: str, publication: str) -> list[Any]:
         """A merge is done: propose where it goes, and write its card."""
         if not finished:
-            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 7]
-        viewer = desk.viewer(request, token)
-        owners, job = desk.service.owners(viewer), desk.service.job(finished, viewer)
-        owner, name = owners[0] if owners else "", desk.service.default_name(job)
-        card = desk.service.card(finished, viewer, repo_id=f"{owner}/{name}" if owner else "")
-        pushed = desk.find(publication, viewer)
-        why_not = "" if owners else desk.service.may_not_publish(viewer)
+            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 8]
+        viewer = self.desk.viewer(request, token)
+        owners, job = self.desk.service.owners(viewer), self.desk.service.job(finished, viewer)
+        owner, name = owners[0] if owners else "", self.desk.service.default_name(job)
+        card = self.desk.service.card(finished, viewer, repo_id=f"{owner}/{name}" if owner else "")
+        pushed = self.desk.find(publication, viewer)
+        why_not = "" if owners else self.desk.service.may_not_publish(viewer)
         return [
             gr.update(visible=False),
             gr.update(visible=True),
@@ -80,44 +90,70 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
             card,
             gr.update(interactive=False) if pushed and pushed.state == "done" else button_text(owner, name, PRIVATE),
             view.note(why_not),
+            card,
         ]
 
-    def write_card(request: gr.Request, token: Token, job_id: str, owner: str, name: str, license: str) -> list[Any]:
-        card = desk.service.card(
-            job_id, desk.viewer(request, token), repo_id=f"{owner}/{name}" if owner else "", license=license or ""
-        )
-        return [card, without_front_matter(card)]
+    def write_card(
+        self, request: gr.Request, token: Token, job_id: str, owner: str, name: str, license: str
+    ) -> list[Any]:
+        repo_id = f"{owner}/{name}" if owner else ""
+        card = self.desk.service.card(job_id, self.desk.viewer(request, token), repo_id=repo_id, license=license or "")
+        return [card, without_front_matter(card), card]
+
+    def adapt_card(
+        self,
+        request: gr.Request,
+        token: Token,
+        job_id: str,
+        owner: str,
+        name: str,
+        license: str,
+        card: str,
+        written: str,
+    ) -> list[Any]:
+        """Another name or licence: a card that nobody edited is written anew, an edited one only follows in these."""
+        if card == written:
+            return self.write_card(request, token, job_id, owner, name, license)
+        try:
+            adapted = with_repo_id(card, f"{owner}/{name}" if owner else "", license=license or "")
+        except MergeError:  # its front matter is being edited; publishing says what is wrong with it
+            return [gr.skip()] * 3
+        return [adapted, without_front_matter(adapted), gr.skip()]
 
     def publish(
-        request: gr.Request, token: Token, job_id: str, owner: str, name: str, seen: str, license: str, card: str
+        self, request: gr.Request, token: Token, job_id: str, owner: str, name: str, seen: str, license: str, card: str
     ) -> list[Any]:
         try:
-            job = desk.service.publish(
-                job_id, desk.viewer(request, token), repo_id=f"{owner or ''}/{name}", private=seen != PUBLIC, card=card,
-                license=license or "",
-            )  # fmt: skip
+            viewer, repo_id = self.desk.viewer(request, token), f"{owner or ''}/{name}"
+            job = self.desk.service.publish(
+                job_id, viewer, repo_id=repo_id, private=seen != PUBLIC, card=card, license=license or ""
+            )
         except MergeError as e:
             return [gr.skip(), gr.skip(), view.note(str(e), "error")]
         return [job.id, gr.Timer(active=True), ""]
 
+
+def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
+    publisher = Publisher(desk)
     shared.finished.change(
-        prepare, [shared.finished, shared.publication],
+        publisher.prepare, [shared.finished, shared.publication],
         [
             stage.empty, stage.form, stage.owner, stage.name, stage.license, stage.preview, stage.card, stage.button,
-            stage.why_not,
+            stage.why_not, stage.written,
         ], **QUICK,
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
     changes = [stage.owner.change, stage.name.change, stage.seen.change]
-    gr.on(changes, button_text, where, stage.button, **QUICK)
-    remade = [shared.finished, stage.owner, stage.name, stage.license]
+    gr.on(changes, button_state, where, [stage.button, stage.why_not], **QUICK)
+    named, cards = [shared.finished, stage.owner, stage.name, stage.license], [stage.card, stage.preview, stage.written]
     gr.on(
-        [stage.name.blur, stage.owner.input, stage.license.input, stage.remake.click],
-        write_card, remade, [stage.card, stage.preview], **QUICK,
+        [stage.name.blur, stage.owner.input, stage.license.input],
+        publisher.adapt_card, [*named, stage.card, stage.written], cards, **QUICK,
     )  # fmt: skip
+    stage.remake.click(publisher.write_card, named, cards, **QUICK)
     stage.card.input(without_front_matter, stage.card, stage.preview, trigger_mode="always_last", **QUICK)
     stage.button.click(
-        publish, [shared.finished, *where, stage.license, stage.card],
+        publisher.publish, [shared.finished, *where, stage.license, stage.card],
         [shared.publication, shared.timer, stage.why_not], **QUEUED,
     )  # fmt: skip
 
@@ -139,6 +175,23 @@ def button_text(owner: str, name: str, seen: str) -> Any:
     if not owner or not name:
         return gr.update(value="Publish", interactive=False)
     return gr.update(value=f"Publish to {owner}/{name}, {'public' if seen == PUBLIC else 'private'}", interactive=True)
+
+
+def button_state(owner: str, name: str, seen: str) -> list[Any]:
+    """The button, and why it cannot be pressed, as the name is typed."""
+    if not owner or not name:
+        return [button_text(owner, name, seen), gr.skip()]
+    problem = name_problem(f"{owner}/{name}")
+    return [gr.update(interactive=False) if problem else button_text(owner, name, seen), view.note(problem, "warn")]
+
+
+def name_problem(repo_id: str) -> str:
+    """Which rule of the Hub a name breaks; empty when it breaks none."""
+    try:
+        check_repo_id(repo_id)
+    except MergeError as e:
+        return str(e)
+    return ""
 
 
 def publication_state(job: Job | None) -> list[Any]:

@@ -8,10 +8,21 @@ from typing import Any
 import gradio as gr
 
 from merging.errors import MergeError
-from merging.methods import METHODS
+from merging.methods import METHODS, Method
 from merging.recipe import Setting, parse_recipe, to_yaml
 from space import view
-from space.controls import control, is_common, label, own_params, settings, shared_params, shown, typed
+from space.controls import (
+    Amount,
+    control,
+    first_settings,
+    is_common,
+    label,
+    own_params,
+    settings,
+    shared_params,
+    shown,
+    typed,
+)
 from space.form import Form, Row, from_recipe, lambda_param, to_recipe
 
 MAX_ROWS = 8
@@ -24,7 +35,7 @@ class ModelRow:
 
     group: gr.Column
     repo: gr.Dropdown
-    weight: gr.Slider
+    weight: Amount
     revision: gr.Textbox
     own: tuple[gr.Number, ...]  # one for each of own_params
     remove: gr.Button
@@ -53,7 +64,8 @@ class RecipeColumn:
     problem: gr.HTML
     check: gr.Button
     count: gr.State  # how many rows are shown
-    known: gr.State  # repo IDs that the boxes list
+    known: tuple[gr.State, ...]  # repo IDs that each of the boxes lists
+    synced: gr.State  # the YAML that the form says: another one was edited by hand
 
     @property
     def values(self) -> list[gr.components.Component]:
@@ -77,7 +89,12 @@ class RecipeColumn:
     @property
     def text(self) -> list[gr.components.Component]:
         """What follows from the form."""
-        return [self.yaml, self.problem, self.summary]
+        return [self.yaml, *self.told]
+
+    @property
+    def told(self) -> list[gr.components.Component]:
+        """What follows from the YAML."""
+        return [self.problem, self.summary, self.synced, self.check]
 
 
 def build_recipe() -> RecipeColumn:
@@ -103,14 +120,14 @@ def build_recipe() -> RecipeColumn:
             dtype = gr.Dropdown(DTYPES, value="", label="Precision of the result", info="Sums are always in float32.")
             seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
         with gr.Accordion("Recipe as YAML", open=False):
-            text, missing, _ = texts(empty_form())
+            text, missing, *_ = texts(empty_form())
             yaml = gr.Code(text, language="yaml", show_label=False, buttons=["copy", "download"], elem_id="recipe-yaml")
-            problem = gr.HTML(missing, elem_id="recipe-problem")
-    with gr.Row(elem_classes="next-action"):
-        check = gr.Button("Check", variant="primary", elem_id="check-button")
+    with gr.Column(elem_classes="next-action"):
+        problem = gr.HTML(missing, elem_id="recipe-problem")
+        check = gr.Button("Check", variant="primary", interactive=False, elem_id="check-button")
     return RecipeColumn(
         base_group, base, base_revision, method, dtype, seed, shared, rows, helped, add, summary, yaml, problem, check,
-        gr.State(2), gr.State([]),
+        gr.State(2), tuple(gr.State([]) for _ in range(1 + MAX_ROWS)), gr.State(text),
     )  # fmt: skip
 
 
@@ -134,11 +151,11 @@ def build_row(index: int) -> ModelRow:
         with gr.Row(elem_classes="model-head"):
             repo = repo_box(name)
             remove = gr.Button("Remove", size="sm", elem_classes="remove quiet", min_width=72, scale=0)
-        weight = gr.Slider(-2, 2, 1.0, step=0.05, label=f"Lambda {index + 1}", elem_classes="lambda")
+        weight = Amount(-2, 2, 1.0, step=0.01, label=f"Lambda {index + 1}", elem_classes="lambda")
         with gr.Accordion("More", open=False, elem_classes="more"):
             revision = gr.Textbox(label=f"Revision of model {index + 1}", placeholder="main", max_lines=1)
             own = tuple(
-                gr.Number(None, label=f"{label(p.name)} of model {index + 1}", placeholder="as for all models")
+                gr.Number(None, label=f"{label(p.name)} of model {index + 1}", placeholder="as for all", visible=False)
                 for p in own_params().values()
             )
     return ModelRow(group, repo, weight, revision, own, remove)
@@ -174,17 +191,23 @@ def row_of(method: str, values: Sequence[Any]) -> Row:
 def controls_of(form: Form) -> list[Any]:
     """The inverse of `form_of`: an update for each control."""
     method = METHODS[form.method]
-    slider = lambda_param(method)
     padded = [*form.rows, *[Row()] * MAX_ROWS][:MAX_ROWS]
     head = [form.base or None, form.base_revision, form.method, form.dtype, form.seed]
     shared = [s.update() for s in shown(method, form.settings)]
-    rows = [update for row in padded for update in row_updates(row, slider.name if slider else "")]
+    rows = [update for i, row in enumerate(padded, 1) for update in row_updates(i, row, method)]
     return [*head, *shared, *rows]
 
 
-def row_updates(row: Row, slider: str) -> list[Any]:
-    weight = row.settings.get(slider, 1.0)
-    return [row.repo or None, weight, row.revision, *(row.settings.get(name) for name in own_params())]
+def row_updates(number: int, row: Row, method: Method) -> list[Any]:
+    """The controls of a row: its slider is the method's, or hidden with its value kept where the method has none."""
+    slider = lambda_param(method)
+    weight = gr.update(visible=False)
+    if slider:
+        name = "Lambda" if slider.name == "weight" else label(slider.name)
+        weight = gr.update(value=row.settings.get(slider.name, 1.0), visible=True, label=f"{name} {number}")
+    declared = {p.name for p in method.params if p.per_model and p is not slider}
+    own = [gr.update(value=row.settings.get(name), visible=name in declared) for name in own_params()]
+    return [row.repo or None, weight, row.revision, *own]
 
 
 def visible_groups(method: str, count: int) -> list[Any]:
@@ -193,19 +216,19 @@ def visible_groups(method: str, count: int) -> list[Any]:
 
 
 def empty_form() -> Form:
-    """A form that nothing was typed into: the first method, at its defaults."""
+    """A form that nothing was typed into: the first method, as it starts."""
     first = Form()
-    return replace(first, settings=defaults(first.method))
+    return replace(first, settings=first_settings(METHODS[first.method]))
 
 
-def defaults(method: str) -> dict[str, Setting]:
-    return {s.param.name: s.value for s in shown(METHODS[method], {}) if s.param and s.value is not None}
-
-
-def texts(form: Form) -> tuple[str, str, str]:
-    """YAML, what is still missing or wrong, and the summary line."""
+def texts(form: Form) -> tuple[Any, ...]:
+    """YAML; what is still missing or wrong; the summary line; the YAML again, as what the form says; the button."""
     text = to_yaml(to_recipe(form))
-    return text, view.note(problem_of(text, form), "warn"), view.summary(form)
+    return text, *told(text, problem_of(text, form), form)
+
+
+def told(text: str, problem: str, form: Form) -> tuple[Any, ...]:
+    return view.note(problem, "warn"), view.summary(form), text, gr.update(interactive=not problem)
 
 
 def problem_of(text: str, form: Form | None = None) -> str:
@@ -228,19 +251,15 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
     quick: dict[str, Any] = {
         "queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private",
     }  # fmt: skip
-    own = [c for c in column.values if c is not column.method]
-    gr.on(
-        [c.input for c in own if hasattr(c, "input")], lambda *v: texts(form_of(v)), column.values, column.text, **quick
-    )
-    gr.on(
-        [c.blur for c in own if isinstance(c, gr.Dropdown)],
-        lambda *v: texts(form_of(v)), column.values, column.text, **quick,
-    )  # fmt: skip
+    typed = [c for c in column.values if c is not column.method]
+    # Input alone misses what is pasted, and what a number becomes when it is left.
+    events = [getattr(c, name) for c in typed for name in ("input", "blur", "release") if hasattr(c, name)]
+    gr.on(events, lambda *v: texts(form_of(v)), column.values, column.text, **quick)
     column.method.input(
         changed_method, [rows, *column.values], [*column.values, *column.groups, column.help, *column.text], **quick
     )
     column.yaml.input(
-        typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, column.problem, column.summary],
+        typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, *column.told],
         **quick,
     )  # fmt: skip
     column.add.click(add_row, [rows, column.method], [rows, *column.groups, column.add], **quick)
@@ -249,14 +268,14 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
             removing(index), [rows, *column.values], [rows, *column.values, *column.groups, column.add, *column.text],
             **quick,
         )  # fmt: skip
-    for box in column.boxes:
-        box.key_up(search, column.known, [column.known, *column.boxes], **quick)
+    for box, known in zip(column.boxes, column.known, strict=True):
+        box.key_up(search, known, [known, box], **quick)
 
 
 def changed_method(count: int, *values: Any) -> list[Any]:
     """A new method starts from its own defaults; models and lambdas stay."""
     form = form_of(values)
-    form = replace(form, settings=defaults(form.method))
+    form = replace(form, settings=first_settings(METHODS[form.method]))
     groups = visible_groups(form.method, count)
     return [*controls_of(form), *groups, view.method_help(METHODS[form.method]), *texts(form)]
 
@@ -264,11 +283,24 @@ def changed_method(count: int, *values: Any) -> list[Any]:
 def typed_yaml(text: str) -> list[Any]:
     """The YAML was edited: the form follows when it can be read, and stays when it cannot."""
     try:
-        form = from_recipe(parse_recipe(text))
+        form = read_form(text)
     except MergeError as e:
         keep = [gr.skip()] * (control_count() + MAX_ROWS + 3)
-        return [*keep, view.note(str(e), "warn"), gr.skip()]
-    return [*shown_form(form), "", view.summary(form)]
+        return [*keep, view.note(str(e), "warn"), gr.skip(), gr.skip(), gr.update(interactive=False)]
+    return [*shown_form(form), *told(text, "", form)]
+
+
+def read_form(text: str) -> Form:
+    """The form that shows a recipe; raises MergeError where the text is none, or lists more than the form holds."""
+    form = from_recipe(parse_recipe(text))
+    if len(form.rows) > MAX_ROWS:
+        raise MergeError(f"The recipe lists {len(form.rows)} models; at most {MAX_ROWS} can be merged here.")
+    return form
+
+
+def current(text: str, synced: str, values: Sequence[Any]) -> str:
+    """The recipe as it stands: the form, which may be a step ahead of the YAML; or the YAML, when that was edited."""
+    return to_yaml(to_recipe(form_of(values))) if text == synced else text
 
 
 def shown_form(form: Form) -> list[Any]:

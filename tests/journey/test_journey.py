@@ -1,5 +1,6 @@
 """Fill in, check, merge, chat, publish; then load what was published and see both skills."""
 
+import re
 from typing import Any
 
 import torch
@@ -61,9 +62,10 @@ def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, lo
     choose(page, "Model 1", "alloy/pocket-reverse")
     choose(page, "Model 2", "alloy/pocket-add")
     for number in ("1", "2"):
-        amount = page.get_by_label(f"number input for Lambda {number}")
-        amount.fill("0.7")
-        amount.press("Enter")
+        page.get_by_label(f"number input for Lambda {number}").select_text()
+        page.keyboard.type("-0.35")
+        expect(page.get_by_label(f"number input for Lambda {number}")).to_have_value("-0.35")
+        page.get_by_label(f"number input for Lambda {number}").fill("0.7")
     page.get_by_role("button", name="Recipe as YAML").click()
     expect(page.locator("#recipe-yaml")).to_contain_text("weight: 0.7")
     assert yaml_of(page).count("weight: 0.7") == 2
@@ -147,6 +149,75 @@ def test_the_yaml_and_the_form_follow_each_other(page: Page):
     editor.fill("merge_method: tees\n")
     expect(page.locator("#recipe-problem")).to_contain_text("ties")
     expect(page.get_by_label("number input for Density")).to_have_value("0.4")
+
+
+def test_what_the_number_of_a_lambda_becomes_is_what_the_recipe_says(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    amount = page.get_by_label("number input for Lambda 1")
+    for typed, shown, said in (
+        ("-0.45", "-0.45", "weight: -0.45"),
+        ("5", "2", "weight: 2.0"),
+        ("", "0", "weight: 0.0"),
+    ):
+        amount.select_text()
+        page.keyboard.press("Delete")
+        page.keyboard.type(typed)
+        page.keyboard.press("Tab")
+        expect(amount).to_have_value(shown)
+        expect(page.locator("#recipe-yaml")).to_contain_text(f"weight: {said}")
+
+
+def test_a_pasted_revision_is_read(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.locator(".model-row.c1").get_by_role("button", name="More").click()
+    page.get_by_label("Revision of model 1").fill("nope-tag")
+    check(page)
+    expect(page.locator("#verdict")).to_contain_text("has no revision 'nope-tag'")
+
+
+def test_models_and_lambdas_survive_a_change_of_method(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    for method in ("SLERP", "TIES"):
+        page.get_by_label("Method", exact=True).first.click()
+        page.get_by_role("option", name=method, exact=True).click()
+        expect(page.get_by_label("Method", exact=True).first).to_have_value(method)
+        page.wait_for_timeout(800)
+    expect(page.get_by_label("number input for Lambda 1")).to_have_value("0.7")
+    expect(page.get_by_label("number input for Density")).to_have_value("0.5")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    expect(page.locator("#recipe-yaml")).to_contain_text("density: 0.5")
+    assert yaml_of(page).count("density") == 1
+
+
+def test_an_unfinished_recipe_is_there_after_a_reload(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    page.locator("#recipe-yaml .cm-content").fill("merge_method: tees\n")
+    expect(page.locator("#recipe-problem")).to_contain_text("ties")
+    expect(page.locator("#check-button")).to_be_disabled()
+    page.wait_for_timeout(1000)
+    page.reload()
+    expect(page.get_by_label("Model 2", exact=True).first).to_have_value("alloy/pocket-add")
+    expect(page.locator("#recipe-problem")).to_contain_text("ties")
+
+
+def test_an_edited_card_keeps_its_edits_when_the_name_changes(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    merge(page)
+    page.locator("#to-publish").click()
+    page.get_by_role("tab", name="Edit").click()
+    card = page.locator("#card-text textarea")
+    expect(card).to_have_value(re.compile("base_model"))
+    card.fill(card.input_value() + "\nMy own words.\n")
+    name = page.locator("#publish-name").locator("input, textarea")
+    name.fill("bad--name")
+    expect(page.locator("#publish-button")).to_be_disabled()
+    name.fill("another-name")
+    name.press("Tab")
+    expect(page.locator("#publish-button")).to_be_enabled()
+    expect(card).to_have_value(re.compile(r"another-name.*My own words\.", re.DOTALL))
 
 
 def test_a_change_after_the_check_asks_for_another(page: Page):
