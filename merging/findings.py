@@ -10,6 +10,8 @@ Level = Literal["block", "warn", "ok"]
 KINDS: Mapping[str, str] = {
     # config
     "config": "the configs agree",
+    "no-config": "a model has no config.json",
+    "broken-config": "a config.json holds values that cannot be used",
     "different-architecture": "the models compute different things with their weights",
     "different-sizes": "the models have different sizes, layers or heads",
     "rope": "positions are encoded differently",
@@ -36,6 +38,7 @@ KINDS: Mapping[str, str] = {
     "special-tokens": "begin, end or padding is marked by different tokens",
     "tokenizer-rules": "text is normalised or cut differently",
     "no-tokenizer": "a tokenizer cannot be compared",
+    "broken-tokenizer": "the tokenizer.json that the merge would take cannot be used",
     "chat-template": "the chat templates differ",
     # tensors
     "tensors": "names and shapes of all tensors agree",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.checks.facts import Facts, Json
+from merging.checks.files import as_number, check_files
 from merging.findings import Finding, Level, block, listed, ok, warn
 
 SHOWN = 8  # differing settings named in one finding
@@ -84,10 +85,12 @@ HARMLESS = {
 def check_configs(models: Sequence[Facts]) -> Iterator[Finding]:
     yield from refuse_quantised(models)
     yield from refuse_code(models)
+    unusable = [*check_files(models)]
+    yield from unusable
     configs = {m.label: with_plain_rope(m.config) for m in models}
     found = [finding for rule in (*RULES, others(configs)) if (finding := compare(rule, configs))]
     yield from found
-    if not found:
+    if not found and not unusable:
         yield ok("config", f"The configs agree: {describe(models[0].config)}.")
 
 
@@ -138,12 +141,11 @@ def with_plain_rope(config: Json) -> Json:
     found: Json = next((r for r in nested if isinstance(r, Mapping)), {})
     if any(isinstance(value, Mapping) for value in found.values()):  # one set for each kind of layer
         return {**config, "rope_type": json.dumps(found, sort_keys=True)}
-    theta = found.get("rope_theta", config.get("rope_theta"))
+    theta = as_number(found.get("rope_theta", config.get("rope_theta")))
     if theta is None:
         return config
     kind = found.get("rope_type", found.get("type", "default"))
-    factor = found.get("factor", 1.0)
-    return {**config, "rope_theta": float(theta), "rope_type": kind, "rope_factor": float(factor)}
+    return {**config, "rope_theta": theta, "rope_type": kind, "rope_factor": as_number(found.get("factor", 1.0))}
 
 
 def refuse_quantised(models: Sequence[Facts]) -> Iterator[Finding]:

@@ -71,7 +71,7 @@ def template_of(tokenizer_config: Json) -> str | None:
     """The chat template; the default one where there are several by name."""
     found = tokenizer_config.get("chat_template")
     if isinstance(found, list):
-        named = {t.get("name"): t.get("template") for t in found if isinstance(t, Mapping)}
+        named = {str(t.get("name")): t.get("template") for t in found if isinstance(t, Mapping)}
         found = named.get("default") or next(iter(named.values()), None)
     return found if isinstance(found, str) else None
 

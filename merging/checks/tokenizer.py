@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.checks.facts import Facts, Json, parse_object
+from merging.checks.files import brief
+from merging.errors import MergeError
 from merging.findings import Finding, block, listed, ok, warn
 
 EXAMPLES = 3  # tokens named in a finding
@@ -25,10 +27,11 @@ class Tokenizer:
 
 def check_tokenizers(models: Sequence[Facts]) -> Iterator[Finding]:
     """Compare the tokenizers with that of the first model, which the merge takes."""
-    readable = [m for m in models if m.tokenizer is not None]
-    parsed = parse_all(readable)
-    unknown = {m.label: "none that can be read" for m in models if m.label not in parsed}
-    if unknown:
+    parsed, faults = parse_all(models)
+    if models[0].label in faults:
+        yield broken_tokenizer(models[0].label, faults.pop(models[0].label))
+    missing = {m.label: "none that can be read" for m in models if m.tokenizer is None}
+    if unknown := {m.label: text for m in models if (text := (missing | faults).get(m.label))}:
         yield no_tokenizer(unknown)
     if len(parsed) > 1:
         (first, reference), *others = parsed.items()
@@ -41,26 +44,57 @@ def check_tokenizers(models: Sequence[Facts]) -> Iterator[Finding]:
     yield from compare_templates(models)
 
 
-def parse_all(models: Sequence[Facts]) -> dict[str, Tokenizer]:
-    """Each different file is parsed once: it can be tens of megabytes, and is mostly the same."""
-    by_content = {m.tokenizer: None for m in models if m.tokenizer is not None}
-    parsed = {raw: parse_tokenizer(raw) for raw in by_content}
-    return {m.label: t for m in models if m.tokenizer is not None and (t := parsed[m.tokenizer])}
+def parse_all(models: Sequence[Facts]) -> tuple[dict[str, Tokenizer], dict[str, str]]:
+    """The tokenizers, and what is wrong with the others, by label.
+
+    Each different file is parsed once: it can be tens of megabytes, and is mostly the same.
+    """
+    files = {m.label: m.tokenizer for m in models if m.tokenizer is not None}
+    parsed = {raw: parse_or_fault(raw) for raw in dict.fromkeys(files.values())}
+    found = {label: parsed[raw] for label, raw in files.items()}
+    return (
+        {label: t for label, t in found.items() if isinstance(t, Tokenizer)},
+        {label: fault for label, fault in found.items() if isinstance(fault, str)},
+    )
 
 
-def parse_tokenizer(raw: bytes) -> Tokenizer | None:
+def parse_or_fault(raw: bytes) -> Tokenizer | str:
+    try:
+        return parse_tokenizer(raw)
+    except MergeError as error:
+        return str(error)
+
+
+def parse_tokenizer(raw: bytes) -> Tokenizer:
     data = parse_object(raw)
-    model = data.get("model") if data else None
-    if not data or not isinstance(model, dict):
-        return None
+    if data is None:
+        raise MergeError("tokenizer.json is not a JSON object")
+    model = data.get("model")
+    if not isinstance(model, dict):
+        raise MergeError(f"tokenizer.json: model is {brief(model)}, it must be a mapping")
     added = added_tokens(data)
     return Tokenizer(
         kind=str(model.get("type") or "BPE"),
         ids={**vocabulary(model), **added},
         added=frozenset(added),
-        merges=tuple(m if isinstance(m, str) else " ".join(map(str, m)) for m in model.get("merges") or ()),
+        merges=tuple(map(merge_rule, listed_under("model.merges", model.get("merges")))),
         rules={rule: data.get(rule) for rule in RULES},
     )
+
+
+def listed_under(key: str, value: Any) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise MergeError(f"tokenizer.json: {key} is {brief(value)}, it must be a list")
+    return value or []
+
+
+def merge_rule(value: Any) -> str:
+    """A rule stands as `a b` or as ["a", "b"]."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return " ".join(value)
+    if not isinstance(value, str):
+        raise MergeError(f"tokenizer.json: model.merges has {brief(value)}, which is no pair of texts")
+    return value
 
 
 def vocabulary(model: Json) -> dict[str, int]:
@@ -69,11 +103,11 @@ def vocabulary(model: Json) -> dict[str, int]:
         return {str(token): id for token, id in found.items() if isinstance(id, int)}
     if isinstance(found, list):  # Unigram: pairs of a token and its score
         return {str(pair[0]): id for id, pair in enumerate(found) if isinstance(pair, list) and pair}
-    return {}
+    raise MergeError(f"tokenizer.json: model.vocab is {brief(found)}, it must be a mapping or a list")
 
 
 def added_tokens(data: Json) -> dict[str, int]:
-    found = data.get("added_tokens") or []
+    found = listed_under("added_tokens", data.get("added_tokens"))
     tokens = [t for t in found if isinstance(t, dict) and isinstance(t.get("id"), int)]
     return {str(t.get("content")): t["id"] for t in tokens}
 
@@ -119,8 +153,8 @@ def different_tokenizer(first: str, label: str, reason: str) -> Finding:
     return block(
         "different-tokenizer",
         f"{first} and {label} have different tokenizers.",
-        {first: "compared with", label: reason},
-        why="Row 500 of the embeddings is then one word in one model and another word in the other. Their mixture "
+        {first: "the reference", label: reason},
+        why="A row of the embeddings is then one word in one model and another word in the other. Their mixture "
         "means neither.",
         remedy="Merge models with one tokenizer. (A rule that maps tokens to each other is not offered yet.)",
         computable=False,
@@ -147,10 +181,20 @@ def tokenizer_rules(first: str, label: str, changed: Sequence[str]) -> Finding:
     return warn(
         "tokenizer-rules",
         f"{first} and {label} prepare text differently.",
-        {first: "compared with", label: f"another {' and '.join(changed)}"},
+        {first: "the reference", label: f"another {' and '.join(changed)}"},
         why="The same text can become other tokens than a model was trained on. Often it is only another version of "
         "the same file.",
         remedy="Usually none is needed. Compare the two tokenizer.json files if answers look odd.",
+    )
+
+
+def broken_tokenizer(label: str, fault: str) -> Finding:
+    return block(
+        "broken-tokenizer",
+        f"The tokenizer of {label} cannot be used: {fault}.",
+        {label: fault},
+        why="The merge takes its tokenizer from this model, and could not read or write text with it.",
+        remedy="Download tokenizer.json again, or put another model first, or as the base.",
     )
 
 

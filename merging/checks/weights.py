@@ -154,7 +154,7 @@ def different_base(near: Mapping[str, Nearness], reference: str) -> Finding:
     return block(
         "different-base",
         f"{listed(near)} {'was' if len(near) == 1 else 'were'} not trained from the same base as {reference}.",
-        {reference: "compared with", **shown(near)},
+        {reference: "the reference", **shown(near)},
         why="The weights have nothing in common, so what one model means by an entry, the other does not. Their "
         "mixture answers gibberish, even where config and tokenizer agree.",
         remedy="Merge fine-tunes of one base: look for the same base_model on their cards.",
@@ -165,7 +165,7 @@ def heavy_training(near: Mapping[str, Nearness], reference: str) -> Finding:
     return warn(
         "heavy-training",
         f"{listed(near)} {'has' if len(near) == 1 else 'have'} moved far from {reference}.",
-        {reference: "compared with", **shown(near)},
+        {reference: "the reference", **shown(near)},
         why="This is continued pretraining rather than fine-tuning. Large task vectors disturb each other; dropping "
         "entries of them (DARE, TIES) loses what was learned.",
         remedy="Use task arithmetic with a small lambda (0.2 to 0.4), and try the merge before you publish it.",

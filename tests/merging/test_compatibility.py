@@ -57,6 +57,8 @@ GIVES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "special-tokens": ("warn", True, {"tokenizer_config": changed(TOKENIZER_CONFIG, eos_token="a")}),
     "tokenizer-rules": ("warn", True, {"tokenizer": changed(TOKENIZER, pre_tokenizer={"type": "ByteLevel"})}),
     "no-tokenizer": ("warn", True, {"tokenizer": None}),
+    "no-config": ("warn", True, {"config": {}}),
+    "broken-config": ("warn", True, {"config": changed(CONFIG, rope_parameters={"rope_theta": "abc"})}),
     "chat-template": ("warn", True, {"tokenizer_config": changed(TOKENIZER_CONFIG, chat_template="{{ other }}")}),
     "missing-tensors": ("block", False, {"arrays": without(Q)}),
     "extra-tensors": ("block", False, {"arrays": {**FINE, "model.extra.weight": np.ones(4, "f4")}}),
@@ -136,7 +138,7 @@ def test_each_fault_has_its_finding_alone(pair: Make, id: str):
 
 def test_every_kind_of_finding_is_tested():
     good = {"config", "base", "lineage", "tokenizer", "tensors", "lambdas", "cost"}
-    elsewhere = {"identical-weights", "duplicate-models", "not-sampled", "disk", "memory"}
+    elsewhere = {"broken-tokenizer", "identical-weights", "duplicate-models", "not-sampled", "disk", "memory"}
     assert set(GIVES) | good | elsewhere == set(KINDS)
 
 
