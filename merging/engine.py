@@ -85,7 +85,8 @@ def merge(
     plan = make_plan(
         recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=options.cores
     )
-    models, device = [checkpoints[model] for model in plan.models], choose_device(options.device)
+    used, device = {model: checkpoints[model] for model in plan.models}, choose_device(options.device)
+    models = list(used.values())
     check_space(out, plan.disk_bytes)
     with staged(out) as folder:
         run = Run(recipe, models, plan, device, folder, threading.Event())
@@ -95,8 +96,8 @@ def merge(
         if (index := index_of(plan)) is not None:
             write_files(folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
         outcome = Outcome(started, now(), device, digests)
-        report = make_report(recipe, checkpoints, plan, outcome, findings)
-        write_files(folder, report_files(report, models))
+        report = make_report(recipe, used, plan, outcome, findings)
+        write_files(folder, report_files(report, recipe, used))
     yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
 
 

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from merging.card import read_front_matter, write_card
 from merging.checkpoint import Checkpoint
 from merging.methods import METHODS
+from merging.naming import private_recipe, public_names, public_recipe, without_paths
 from merging.plan import Plan, Step
-from merging.recipe import DTYPES, Input, ModelRef, Recipe, merged_inputs, settings_for, to_yaml
+from merging.recipe import DTYPES, ModelRef, Recipe, merged_inputs, settings_for, to_yaml
 
 RECIPE, REPORT, CARD = "merge_recipe.yaml", "merge_report.json", "README.md"
 
@@ -31,14 +32,15 @@ def make_report(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], plan: Plan, outcome: Outcome, findings: Sequence[object]
 ) -> dict[str, Any]:
     """The content of merge_report.json, which the model card is written from as well."""
-    labels = [checkpoints[model].label for model in plan.models]
-    told = [asdict(f) for f in findings if is_dataclass(f) and not isinstance(f, type)]
+    names = public_names(checkpoints)
+    labels = [names[model] for model in plan.models]
+    told = without_paths([asdict(f) for f in findings if is_dataclass(f) and not isinstance(f, type)], checkpoints)
     donor = checkpoints[plan.models[0]].config
     return {
         "method": {field: getattr(METHODS[recipe.method], field) for field in ("name", "title", "summary", "paper")},
         "seed": recipe.seed,
-        "recipe": to_yaml(pinned(recipe, checkpoints)),
-        "models": [describe_model(recipe, model, checkpoints[model]) for model in plan.models],
+        "recipe": to_yaml(public_recipe(recipe, checkpoints)),
+        "models": [describe_model(recipe, model, names[model], checkpoints[model]) for model in plan.models],
         "parameters": {k: v for k, v in named(settings_for(recipe, "")).items() if not isinstance(v, tuple)},
         "dtype": written_dtype(plan),
         "model_type": donor.get("model_type"),
@@ -58,13 +60,13 @@ def make_report(
     }
 
 
-def describe_model(recipe: Recipe, model: ModelRef, checkpoint: Checkpoint) -> dict[str, Any]:
+def describe_model(recipe: Recipe, model: ModelRef, name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     """One parent: what it was, and with which parameters of its own it went in."""
     merged = merged_inputs(recipe)
     own = next((i for i, given in enumerate(merged) if given.model == model), None)
     settings = named(settings_for(recipe, ""))
     return {
-        "label": checkpoint.label,
+        "label": name,
         "repo_id": checkpoint.source.repo_id,
         "revision": checkpoint.source.revision,
         "role": "base" if model == recipe.base else "merged",
@@ -98,21 +100,13 @@ def written_dtype(plan: Plan) -> str:
     return names[max(sizes, key=lambda dtype: sizes[dtype])] if sizes else "float32"
 
 
-def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
-    """The recipe with every Hub model at the commit that was read."""
-
-    def pin(model: ModelRef) -> ModelRef:
-        source = checkpoints[model].source
-        return ModelRef(source.repo_id, source.revision) if source.repo_id and source.revision else model
-
-    models = tuple(Input(pin(i.model), i.parameters) for i in recipe.models)
-    return replace(recipe, models=models, base=pin(recipe.base) if recipe.base else None)
-
-
-def report_files(report: Mapping[str, Any], checkpoints: Sequence[Checkpoint]) -> Iterator[tuple[str, bytes]]:
-    """The recipe, the report and the card: name and content."""
-    cards = {c.label: read_front_matter(c.text("README.md") or "") for c in checkpoints}
-    yield RECIPE, report["recipe"].encode()
+def report_files(
+    report: Mapping[str, Any], recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]
+) -> Iterator[tuple[str, bytes]]:
+    """The recipe, the report and the card: name and content. The recipe alone tells where folders lie."""
+    names = public_names(checkpoints)
+    cards = {names[ref]: read_front_matter(c.text("README.md") or "") for ref, c in checkpoints.items()}
+    yield RECIPE, to_yaml(private_recipe(recipe, checkpoints)).encode()
     yield REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
     yield CARD, write_card(report, cards).encode()
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from merging.checkpoint import INDEX, Checkpoint, Folder, open_checkpoint
 from merging.engine import Options, merge
 from merging.errors import MergeError
-from merging.findings import block, ok
+from merging.findings import block, ok, warn
 from merging.methods import METHODS
 from merging.recipe import all_models, parse_recipe
 from tests.merging.kernels import REQUIRED, noise
@@ -126,7 +126,7 @@ def test_what_is_in_the_folder(family, tmp_path):
         assert (len(content), hashlib.sha256(content).hexdigest()) == (shard["bytes"], shard["sha256"])
     assert report["method"]["name"] == "task_arithmetic" and report["seed"] == 3 and report["dtype"] == "float16"
     assert [(m["label"], m["role"], m["parameters"]) for m in report["models"]] == [
-        (str(donor), "base", {}), (str(family / "tune0-1"), "merged", {"weight": 0.5}),
+        ("donor", "base", {}), ("tune0-1", "merged", {"weight": 0.5}),
     ]  # fmt: skip
     assert report["allowed"] == ["different-base"] and [f["id"] for f in report["findings"]] == [
         "config",
@@ -134,7 +134,7 @@ def test_what_is_in_the_folder(family, tmp_path):
     ]
     large = next(t for t in report["tensors"] if t["name"] == "large")
     assert large["shape"] == [3000, 401] and large["dtype"] == "F16" and large["parameters"]["weight"] == [0.5]
-    assert large["sources"] == [str(donor), str(family / "tune0-1")]
+    assert large["sources"] == ["donor", "tune0-1"]
 
 
 def test_a_recipe_that_was_written_down_makes_the_same_again(family, tmp_path):
@@ -142,6 +142,28 @@ def test_a_recipe_that_was_written_down_makes_the_same_again(family, tmp_path):
     first = digest(run(recipe, tmp_path / "first")[1])
     again = parse_recipe((tmp_path / "first/merge_recipe.yaml").read_text())
     assert digest(run(again, tmp_path / "second")[1]) == first
+
+
+def test_where_folders_lie_is_not_told(family, tmp_path, monkeypatch):
+    """But in the recipe, which runs again from anywhere."""
+    write_model(tmp_path / "models/tune0-1", load_file(family / "tune0-1/model.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    near, far = "models/tune0-1", str(family / "tune0-1")
+    recipe = recipe_of("linear", [near, far, family / "tune1-1"], weight=0.5)
+    said = warn("mixed-dtypes", f"{near} is not {far}.", {near: f"as {tmp_path / near}", far: ""}, why="", remedy="")
+    run(recipe, tmp_path / "out", findings=(said,))
+    card, text = (tmp_path / "out/README.md").read_text(), (tmp_path / "out/merge_report.json").read_text()
+    assert not any(path in card + text for path in (str(tmp_path), str(family), near))
+    report = json.loads(text)
+    assert [m["label"] for m in report["models"]] == ["tune0-1", "tune0-1-2", "tune1-1"]
+    found = report["findings"][0]
+    assert found["title"] == "tune0-1 is not tune0-1-2." and found["models"] == ["tune0-1", "tune0-1-2"]
+    assert found["values"] == ["as tune0-1", ""]
+    told = [str(m) for m in all_models(parse_recipe(report["recipe"]))]
+    assert told == ["./tune0-1", "./tune0-1-2", "./tune1-1"] and report["recipe"] in card
+    monkeypatch.chdir(family)
+    again = parse_recipe((tmp_path / "out/merge_recipe.yaml").read_text())
+    assert digest(run(again, tmp_path / "again")[1]) == digest(load_all(tmp_path / "out"))
 
 
 class Remote(Folder):
