@@ -50,17 +50,19 @@ def put_names(value: Any, names: Mapping[str, str], inside: re.Pattern[str]) -> 
 
 def private_recipe(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
     """The recipe as it can be run again from anywhere on this machine: commits and whole paths."""
-    return with_models(recipe, {ref: pinned(ref, c) or ModelRef(str(Path(ref.path).absolute()))
+    return with_models(recipe, {ref: commit_of(ref, c) or ModelRef(str(Path(ref.path).absolute()))
                                 for ref, c in checkpoints.items()})  # fmt: skip
 
 
 def public_recipe(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
     """The recipe as others may read it: commits, and the names of folders."""
     names = public_names(checkpoints)
-    return with_models(recipe, {ref: pinned(ref, c) or ModelRef(f"./{names[ref]}") for ref, c in checkpoints.items()})
+    return with_models(
+        recipe, {ref: commit_of(ref, c) or ModelRef(f"./{names[ref]}") for ref, c in checkpoints.items()}
+    )
 
 
-def pinned(ref: ModelRef, checkpoint: Checkpoint) -> ModelRef | None:
+def commit_of(ref: ModelRef, checkpoint: Checkpoint) -> ModelRef | None:
     """A Hub model at the commit that was read; None for a folder."""
     source = checkpoint.source
     return ModelRef(source.repo_id, source.revision or ref.revision) if source.repo_id else None

@@ -11,7 +11,7 @@ from typing import Any
 from merging.card import read_front_matter, write_card
 from merging.checkpoint import Checkpoint
 from merging.methods import METHODS
-from merging.naming import private_recipe, public_names, public_recipe, without_paths
+from merging.naming import commit_of, private_recipe, public_names, public_recipe, with_models, without_paths
 from merging.plan import Plan, Step
 from merging.recipe import DTYPES, ModelRef, Recipe, merged_inputs, settings_for, to_yaml
 
@@ -98,6 +98,11 @@ def written_dtype(plan: Plan) -> str:
     for step in (s for shard in plan.shards for s in shard.steps if s.is_merged):
         sizes[step.dtype] = sizes.get(step.dtype, 0) + step.end - step.start
     return names[max(sizes, key=lambda dtype: sizes[dtype])] if sizes else "float32"
+
+
+def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
+    """The recipe with every Hub model at the commit that was read."""
+    return with_models(recipe, {ref: commit_of(ref, c) or ref for ref, c in checkpoints.items()})
 
 
 def report_files(
