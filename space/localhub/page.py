@@ -49,7 +49,7 @@ def repo_page(repo: Repo, commit: Commit, readme: str) -> str:
 
 
 def file_row(repo_id: str, sha: str, path: str, info: FileInfo) -> str:
-    link = f"/{repo_id}/resolve/{sha}/{quote(path)}"
+    link = f"/{repo_id}/blob/{sha}/{quote(path)}"
     return f'<tr><td><a href="{escape(link)}">{escape(path)}</a></td><td>{size_text(info.size)}</td></tr>\n'
 
 
@@ -65,5 +65,5 @@ def size_text(nbytes: float) -> str:
 def error_page(status: int, message: str) -> str:
     hint = ""
     if status == 401:
-        hint = "<p>If it is private, reload the page and give your user name, with your token as the password.</p>"
+        hint = "<p>There is no such page, or it is private: then it is shown to those who may see it only.</p>"
     return document(str(status), f"<h1>{status}</h1><p>{escape(message)}</p>{hint}")

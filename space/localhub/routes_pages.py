@@ -2,24 +2,25 @@
 
 from typing import Any
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 
 from space.localhub.errors import GatedRepo
 from space.localhub.page import list_page, repo_page
 from space.localhub.profile import Profile
-from space.localhub.services import Decoded, TheAsker, TheStore, VisibleRepo, no_such_repo
+from space.localhub.routes_files import resolve
+from space.localhub.services import Decoded, ShownRepo, TheServices, TheStore, TheVisitor, no_such_repo
 
 router = APIRouter(default_response_class=HTMLResponse)
 
 
 @router.get("/")
-def front(store: TheStore, asker: TheAsker) -> HTMLResponse:
+def front(store: TheStore, asker: TheVisitor) -> HTMLResponse:
     return page(list_page([repo for repo in store.repos() if asker.may_see(repo)], "Models"))
 
 
 @router.get("/{owner}")
-def owned(store: TheStore, asker: TheAsker, owner: str) -> HTMLResponse:
+def owned(store: TheStore, asker: TheVisitor, owner: str) -> HTMLResponse:
     found = [repo for repo in store.repos() if repo.owner == owner and asker.may_see(repo)]
     if not found:
         raise no_such_repo(owner, asker)
@@ -29,7 +30,7 @@ def owned(store: TheStore, asker: TheAsker, owner: str) -> HTMLResponse:
 @router.get("/{owner}/{name}")
 @router.get("/{owner}/{name}/tree/{revision}")
 @router.get("/{owner}/{name}/commit/{revision}")
-def one_repo(repo: VisibleRepo, store: TheStore, asker: TheAsker, revision: Decoded = "main") -> HTMLResponse:
+def one_repo(repo: ShownRepo, store: TheStore, asker: TheVisitor, revision: Decoded = "main") -> HTMLResponse:
     profile = Profile.of(store, repo, revision)
     try:
         asker.check_may_read(repo)
@@ -40,12 +41,16 @@ def one_repo(repo: VisibleRepo, store: TheStore, asker: TheAsker, revision: Deco
 
 
 @router.get("/{owner}/{name}/blob/{revision}/{path:path}")
-def blob(repo: VisibleRepo, revision: str, path: str) -> RedirectResponse:
-    return RedirectResponse(f"/{repo.id}/resolve/{revision}/{path}")
+def blob(
+    repo: ShownRepo, services: TheServices, asker: TheVisitor, request: Request, revision: Decoded, path: Decoded
+) -> Response:
+    """A file's content for who looks at the page, which a link to the API could not know."""
+    asker.check_may_read(repo)
+    return resolve(repo, services, request, revision, path)
 
 
 @router.api_route("/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "DELETE"])
-def nothing(asker: TheAsker, rest: str) -> Any:
+def nothing(asker: TheVisitor, rest: str) -> Any:
     raise no_such_repo(rest, asker)
 
 

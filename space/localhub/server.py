@@ -48,8 +48,6 @@ def refuse(request: Request, error: Exception) -> Response:
     if error.code:
         headers["X-Error-Code"] = error.code
     if "text/html" in request.headers.get("accept", ""):
-        if error.answer_status == 401:
-            headers["WWW-Authenticate"] = 'Basic realm="your user name, and a token as the password"'
         return HTMLResponse(error_page(error.answer_status, message), error.answer_status, headers)
     return JSONResponse({"error": message, **error.facts}, error.answer_status, headers)
 
@@ -76,9 +74,10 @@ class LocalHub:
         limits: Limits | None = None,
         link_lifetime: float = 3600.0,
         cdn_host: str = "",
+        browser_user: str = "",
     ) -> None:
         self.store = Store(Path(root))
-        services = Services(self.store, Signer(link_lifetime), limits or Limits(), cdn_host)
+        services = Services(self.store, Signer(link_lifetime), limits or Limits(), cdn_host, browser_user)
         self.wire = Wire(make_app(services))
         self._port = port
         self._server: uvicorn.Server | None = None

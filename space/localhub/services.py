@@ -13,6 +13,8 @@ from space.localhub.links import Signer
 from space.localhub.records import Repo
 from space.localhub.store import Store
 
+LOOPBACK_NAMES = ("127.0.0.1", "localhost")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -24,12 +26,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that the routes share. `cdn_host` sends large files through a link with another host name."""
+    """All that the routes share. `cdn_host` sends large files through a link with another host name.
+
+    `browser_user` is who sees the pages in a browser on this machine; the API knows people by their tokens alone.
+    """
 
     store: Store
     signer: Signer
     limits: Limits
     cdn_host: str = ""
+    browser_user: str = ""
 
 
 def services_of(request: Request) -> Services:
@@ -54,6 +60,18 @@ def asker_of(request: Request, store: TheStore) -> Asker:
 TheAsker = Annotated[Asker, Depends(asker_of)]
 
 
+def visitor_of(request: Request, services: TheServices, asker: TheAsker) -> Asker:
+    """Who looks at a page: who a header names, else the user of the browser on this machine.
+
+    An address by any other name may be a stranger's, made to lead here.
+    """
+    user = services.store.accounts.users.get(services.browser_user)
+    return Asker(user) if user and asker.user is None and request.url.hostname in LOOPBACK_NAMES else asker
+
+
+TheVisitor = Annotated[Asker, Depends(visitor_of)]
+
+
 def no_such_repo(repo_id: str, asker: Asker) -> RepoNotFound:
     """One and the same answer for a repo that is not there and for one that is not for the caller to know."""
     if asker.user is None:
@@ -69,6 +87,13 @@ def visible(owner: str, name: str, store: TheStore, asker: TheAsker) -> Repo:
 
 
 VisibleRepo = Annotated[Repo, Depends(visible)]
+
+
+def shown(owner: str, name: str, store: TheStore, visitor: TheVisitor) -> Repo:
+    return visible(owner, name, store, visitor)
+
+
+ShownRepo = Annotated[Repo, Depends(shown)]
 
 
 def readable(repo: VisibleRepo, asker: TheAsker) -> Repo:

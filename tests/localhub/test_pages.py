@@ -1,7 +1,13 @@
 """What a person sees in a browser."""
 
-import httpx2
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
+import httpx2
+import pytest
+
+from space.demo import hub as demo
 from space.localhub import LocalHub
 from space.localhub.page import size_text
 
@@ -58,3 +64,44 @@ def test_sizes_are_short() -> None:
         "5.0 GB",
         "3000.0 TB",
     ]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[httpx2.Client]:
+    """A browser on the machine of a Hub that takes it for Ada's; she has a private model, and Bob has one."""
+    with LocalHub(tmp_path, browser_user="ada") as hub, httpx2.Client(base_url=hub.url, follow_redirects=True) as http:
+        hub.store.add_user("ada", token="hf_a", orgs=("acme",))
+        for repo_id in ("acme/mine", "bob/his"):
+            hub.store.create_repo(repo_id, private=True)
+            hub.store.commit(repo_id, {"model.safetensors": b"weights", "a b.txt": b"hello"})
+        yield http
+
+
+def test_the_browser_of_the_demo_sees_what_its_user_may(browser: httpx2.Client) -> None:
+    front = browser.get("/", headers=PAGE).text
+    assert "acme/mine" in front and "bob/his" not in front
+    shown = browser.get("/acme/mine", headers=PAGE)
+    assert shown.status_code == 200
+    links = [part.split('"')[0] for part in shown.text.split('<td><a href="')[1:]]
+    contents = {link.rpartition("/")[2]: browser.get(link, headers=PAGE).content for link in links}
+    assert contents["model.safetensors"] == b"weights" and contents["a%20b.txt"] == b"hello"
+    assert browser.get("/bob/his", headers=PAGE).status_code == 404
+    assert browser.get("/bob/his/blob/main/a%20b.txt", headers=PAGE).status_code == 404
+
+
+def test_the_api_does_not_take_the_browser_for_its_user(browser: httpx2.Client) -> None:
+    for address in ("/api/models/acme/mine", "/acme/mine/resolve/main/a%20b.txt", "/api/whoami-v2"):
+        assert browser.get(address, headers=PAGE).status_code == 401
+    assert browser.get("/api/models").json() == []
+    assert browser.get("/acme/mine", headers=PAGE | {"host": "evil.example"}).status_code == 401
+
+
+def test_the_demo_keeps_its_port_where_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(demo, "PORT", taken.getsockname()[1])
+        other = demo.start(tmp_path)
+        other.stop()
+        assert other.url != f"http://127.0.0.1:{demo.PORT}"
+    same = demo.start(tmp_path)
+    same.stop()
+    assert same.url == f"http://127.0.0.1:{demo.PORT}"
