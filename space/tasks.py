@@ -1,5 +1,6 @@
 """What a job does: merge into its folder, or publish a merge. Runs in the queue's worker."""
 
+import json
 import os
 import shutil
 import time
@@ -12,7 +13,7 @@ from merging.compatibility import Finding
 from merging.engine import Options, Progress, merge
 from merging.errors import MergeError
 from merging.recipe import parse_recipe
-from merging.report import CARD
+from merging.report import CARD, RECIPE, REPORT
 from space.inputs import opened
 from space.jobs import Job, Report
 from space.settings import Settings
@@ -44,7 +45,7 @@ class Tasks:
                 report.log(f"Reading {ref}: {len(checkpoint.tensors)} tensors in {len(checkpoint.shards)} shards")
             with left(merge(recipe, checkpoints, out, engine_options(self.settings), findings=findings)) as steps:
                 self.follow(steps, report)
-        written = sum(file.stat().st_size for file in out.iterdir())
+        written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         report.log(f"Wrote {written:,} bytes in {time.monotonic() - began:.1f} s")
         return {"folder": str(out), "bytes": written, "seconds": time.monotonic() - began}
 
@@ -61,11 +62,14 @@ class Tasks:
                 report.log(f"{10 * tenth} %: {step.tensors_done} of {step.tensors} tensors, {step.tensor}")
 
     def publish(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """Push a copy made of links, with the card as its owner left it; the merge itself is not touched."""
+        """Push a copy made of links; the merge itself is not touched.
+
+        The card is as its owner left it. The recipe is the report's, which does not tell where local folders lie.
+        """
         asked, staged = job.payload, report.folder / "model"
         link_files(Path(asked["folder"]), staged)
-        (staged / CARD).unlink(missing_ok=True)
-        (staged / CARD).write_text(asked["card"], encoding="utf-8")
+        put_text(staged / CARD, asked["card"])
+        put_text(staged / RECIPE, json.loads((staged / REPORT).read_text("utf-8"))["recipe"])
         hub, url = self.hub_for(report.secret or token_here(self.settings)), ""
         message = f"Merge with Alloy ({asked['method']})"
         with left(hub.publish(staged, asked["repo_id"], private=asked["private"], message=message)) as uploads:
@@ -97,5 +101,13 @@ def link_files(folder: Path, into: Path) -> None:
     if not folder.is_dir():
         raise MergeError("The merge to publish has been deleted. Merge again, then publish.")
     into.mkdir(parents=True, mode=0o700)
-    for file in folder.iterdir():
-        os.link(file, into / file.name)
+    for file in (p for p in folder.rglob("*") if p.is_file()):
+        link = into / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, link)
+
+
+def put_text(file: Path, text: str) -> None:
+    """Replace a file, not the content that it shares with the one it is linked to."""
+    file.unlink(missing_ok=True)
+    file.write_text(text, encoding="utf-8")
