@@ -44,6 +44,10 @@ class Source(Protocol):
         """Fill `into` from byte `start` on; an error when the file ends before."""
         ...
 
+    def stop(self) -> None:
+        """Have the reads under way in other threads end soon, with an error where they are not done."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -125,6 +129,9 @@ class Folder:
                 os.close(opened)
             return kept
         return self.handles[file]
+
+    def stop(self) -> None:
+        """Nothing: a read here takes no time."""
 
     def close(self) -> None:
         while self.handles:

@@ -70,6 +70,12 @@ class Run:
     tensor: str = ""  # the last one that was worked on
     said: float = 0.0  # when the last word on progress was
 
+    def stop(self) -> None:
+        """Have what is under way in threads end soon."""
+        self.stopped.set()
+        for checkpoint in self.checkpoints:
+            checkpoint.source.stop()
+
 
 def merge(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], out: Path, options: Options | None = None,
@@ -118,8 +124,9 @@ def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:
                     file.open()
                     yield from write_shard(run, number, shard, file, pool)
                     digests[shard.file] = file.finish()
-        finally:
-            run.stopped.set()
+        except BaseException:
+            run.stop()
+            raise
     return digests
 
 

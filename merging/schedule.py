@@ -60,7 +60,7 @@ class Schedule:
         self.active: list[Task] = []
         self.free: list[Tensor] = []
         self.unmade = budget.sets  # buffers are made when they are first needed
-        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[bool]]] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[bool | None]]] = queue.SimpleQueue()
         self.in_flight = 0
 
     def __iter__(self) -> Iterator[Finished | None]:
@@ -71,7 +71,8 @@ class Schedule:
                 yield None
             else:
                 self.in_flight -= 1
-                yield self.finish(task, piece, future.result())
+                if (was_written := future.result()) is not None:
+                    yield self.finish(task, piece, was_written)
         assert not self.active and self.upcoming is None, "there were no buffers for a block, and none in use"
 
     def start_blocks(self) -> bool:
@@ -139,11 +140,18 @@ class Schedule:
         return True
 
 
-def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> bool:
-    """What a thread does with a block; True when it was written."""
-    if read:
-        piece.read()
-    found = stage(piece)
+def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> bool | None:
+    """What a thread does with a block; True when it was written, None when all has stopped. An error stops all."""
+    stopped = piece.job.stopped
+    try:
+        if read:
+            piece.read()
+        if stopped.is_set():  # perhaps before all was read
+            return None
+        found = stage(piece)
+    except BaseException:
+        stopped.set()
+        raise
     if found is not None:
         total.add(piece.start, found)
     return found is None

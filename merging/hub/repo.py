@@ -1,6 +1,6 @@
 """A repo of the Hub at one commit, read by byte range as if it lay here."""
 
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +31,8 @@ class HubRepo:
     client: Client
     addresses: dict[str, str] = field(default_factory=dict, repr=False)  # file -> where the Hub redirected to
 
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+
     @cached_property
     def ahead(self) -> ReadAhead:
         return ReadAhead(self.fetch, self.sizes())
@@ -56,7 +58,11 @@ class HubRepo:
             )
         self.ahead.read_into(file, start, into)
 
+    def stop(self) -> None:
+        self.stopped.set()
+
     def close(self) -> None:
+        self.stop()
         self.ahead.clear()
 
     def probe(self) -> None:
@@ -73,11 +79,17 @@ class HubRepo:
         while done < len(into):
             try:
                 for chunk in self.stream(file, start + done, start + len(into)):
+                    self.refuse_when_stopped()
                     into[done : done + len(chunk)] = chunk
                     done += len(chunk)
                     pauses = self.client.patience.pauses()  # it moves, so patience starts anew
             except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-                time.sleep(self.pause_after(error, next(pauses, None), file, start + done))
+                self.stopped.wait(self.pause_after(error, next(pauses, None), file, start + done))
+                self.refuse_when_stopped()
+
+    def refuse_when_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise MergeError(f"The reading of {self.repo_id} was stopped.")
 
     def pause_after(self, error: Exception, pause: float | None, file: str, at: int) -> float:
         """The seconds to wait before the next request, or the error that ends the reading."""

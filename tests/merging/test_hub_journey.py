@@ -1,15 +1,18 @@
 """From the Hub to the Hub: what is merged out of byte ranges is what is merged out of folders, and can be published."""
 
 import random
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from merging.card import read_front_matter, with_repo_id
-from merging.checkpoint import open_checkpoint
+from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.compatibility import check
 from merging.engine import merge
-from merging.hub import Hub, open_models
+from merging.errors import MergeError
+from merging.hub import Hub, HubRepo, Patience, open_models
 from merging.recipe import Input, ModelRef, Recipe, all_models
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_TOKEN
@@ -68,3 +71,37 @@ def test_a_published_merge_is_a_model_like_any_other(zoo: LocalHub, tmp_path: Pa
     for name in NAMES:
         assert zoo.store.revision(name).sha in (out / "merge_recipe.yaml").read_text()
     assert not any(ADA_TOKEN.encode() in p.read_bytes() for p in out.iterdir())
+
+
+def unreachable(zoo: LocalHub, attempts: int) -> dict[ModelRef, Checkpoint]:
+    """The models, opened by a patient caller just before every read begins to fail."""
+    refs = [ModelRef(name) for name in NAMES]
+    opened = open_models(refs, Hub(False, Patience(attempts=attempts, first_pause=5)))
+    for checkpoint in opened.values():
+        cast(HubRepo, checkpoint.source).ahead.clear()
+    zoo.fault = lambda request: Fault(status=503) if "/api/" not in request.url.path else None
+    return opened
+
+
+def test_leaving_does_not_wait_for_a_hub_that_is_away(zoo: LocalHub, tmp_path: Path):
+    opened = unreachable(zoo, attempts=20)
+    base, *tuned = opened
+    steps = merge(Recipe("task_arithmetic", tuple(Input(m, {"weight": 1.0}) for m in tuned), base), opened,
+                  tmp_path / "out")  # fmt: skip
+    next(steps)
+    began = time.monotonic()
+    steps.close()
+    assert time.monotonic() - began < 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_giving_up_does_not_wait_for_the_others(zoo: LocalHub, tmp_path: Path):
+    """One model is given up at once; the reads of the others, which would wait for long, end with it."""
+    opened = unreachable(zoo, attempts=20)
+    base, *tuned = opened
+    cast(HubRepo, opened[base].source).client = Hub(False, Patience(attempts=1)).client
+    recipe = Recipe("task_arithmetic", tuple(Input(m, {"weight": 1.0}) for m in tuned), base)
+    began = time.monotonic()
+    with pytest.raises(MergeError, match="stopped answering while reading alloy/pocket-base"):
+        list(merge(recipe, opened, tmp_path / "out"))
+    assert time.monotonic() - began < 3

@@ -35,6 +35,9 @@ class Listed:
         assert start < self.blank, "a plan reads nothing but heads and embeddings"
         into[:] = bytes(len(into))
 
+    def stop(self):
+        """Nothing is read."""
+
     def close(self):
         """Nothing is open."""
 
