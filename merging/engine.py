@@ -20,7 +20,7 @@ from merging.heads import compare_heads
 from merging.methods import METHODS
 from merging.plan import Plan, Shard, index_of, make_plan
 from merging.recipe import ModelRef, Recipe, settings_for
-from merging.report import Outcome, make_report, now, report_files, written_dtype
+from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
 from merging.writer import ShardFile, check_space, staged, write_files
 
@@ -97,13 +97,14 @@ def merge(
     with staged(out) as folder:
         run = Run(recipe, models, plan, device, folder, threading.Event())
         yield from compare(run)
-        digests = yield from write_shards(run)
         write_files(folder, donated_files(models[0], written_dtype(plan)))
+        cards = read_cards(used)
+        digests = yield from write_shards(run)
         if (index := index_of(plan)) is not None:
             write_files(folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
-        outcome = Outcome(started, now(), device, digests)
+        outcome = Outcome(started, now(), device, options.shard_bytes, digests)
         report = make_report(recipe, used, plan, outcome, findings)
-        write_files(folder, report_files(report, recipe, used))
+        write_files(folder, report_files(report, cards, recipe, used))
     yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from merging import __version__
 from merging.card import read_front_matter, write_card
-from merging.checkpoint import Checkpoint
+from merging.checkpoint import MAX_JSON_BYTES, Checkpoint
 from merging.methods import METHODS
 from merging.naming import commit_of, private_recipe, public_names, public_recipe, with_models, without_paths
 from merging.plan import Plan, Step
@@ -25,6 +26,7 @@ class Outcome:
     started: datetime
     finished: datetime
     device: str
+    shard_bytes: int
     sha256: Mapping[str, str]  # shard file -> digest
 
 
@@ -37,6 +39,7 @@ def make_report(
     told = without_paths([asdict(f) for f in findings if is_dataclass(f) and not isinstance(f, type)], checkpoints)
     donor = checkpoints[plan.models[0]].config
     return {
+        "alloy": __version__,
         "method": {field: getattr(METHODS[recipe.method], field) for field in ("name", "title", "summary", "paper")},
         "seed": recipe.seed,
         "recipe": to_yaml(public_recipe(recipe, checkpoints)),
@@ -48,6 +51,7 @@ def make_report(
         "parameter_count": sum(s.numel for shard in plan.shards for s in shard.steps),
         "findings": told,
         "allowed": [f["id"] for f in told if f.get("level") == "block"],
+        "shard_bytes": outcome.shard_bytes,
         "shards": [{"file": s.file, "bytes": s.nbytes, "sha256": outcome.sha256[s.file]} for s in plan.shards],
         "tensors": [describe_step(recipe, s, shard.file, labels) for shard in plan.shards for s in shard.steps],
         "read_bytes": plan.read_bytes,
@@ -105,12 +109,21 @@ def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe
     return with_models(recipe, {ref: commit_of(ref, c) or ref for ref, c in checkpoints.items()})
 
 
+def read_cards(checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any]:
+    """The front matter of each model's card, by its name; none where the card is too large to be one."""
+    names = public_names(checkpoints)
+    return {names[ref]: read_card(c) for ref, c in checkpoints.items()}
+
+
+def read_card(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    fits = checkpoint.source.sizes().get(CARD, 0) <= MAX_JSON_BYTES
+    return read_front_matter((checkpoint.text(CARD) or "") if fits else "")
+
+
 def report_files(
-    report: Mapping[str, Any], recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]
+    report: Mapping[str, Any], cards: Mapping[str, Any], recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]
 ) -> Iterator[tuple[str, bytes]]:
     """The recipe, the report and the card: name and content. The recipe alone tells where folders lie."""
-    names = public_names(checkpoints)
-    cards = {names[ref]: read_front_matter(c.text("README.md") or "") for ref, c in checkpoints.items()}
     yield RECIPE, to_yaml(private_recipe(recipe, checkpoints)).encode()
     yield REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
     yield CARD, write_card(report, cards).encode()

@@ -13,7 +13,8 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from merging.checkpoint import INDEX, Checkpoint, Folder, open_checkpoint
+from merging import __version__
+from merging.checkpoint import INDEX, MAX_JSON_BYTES, Checkpoint, Folder, open_checkpoint
 from merging.engine import Options, merge
 from merging.errors import MergeError
 from merging.findings import block, ok, warn
@@ -124,6 +125,7 @@ def test_what_is_in_the_folder(family, tmp_path):
     for shard in report["shards"]:
         content = (out / shard["file"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (shard["bytes"], shard["sha256"])
+    assert report["alloy"] == __version__ and report["shard_bytes"] == 2 * 10**6
     assert report["method"]["name"] == "task_arithmetic" and report["seed"] == 3 and report["dtype"] == "float16"
     assert [(m["label"], m["role"], m["parameters"]) for m in report["models"]] == [
         ("donor", "base", {}), ("tune0-1", "merged", {"weight": 0.5}),
@@ -164,6 +166,29 @@ def test_where_folders_lie_is_not_told(family, tmp_path, monkeypatch):
     monkeypatch.chdir(family)
     again = parse_recipe((tmp_path / "out/merge_recipe.yaml").read_text())
     assert digest(run(again, tmp_path / "again")[1]) == digest(load_all(tmp_path / "out"))
+
+
+def test_a_card_that_is_too_large_is_none(family, tmp_path):
+    tune = tmp_path / "tune"
+    shutil.copytree(family / "tune0-1", tune)
+    (tune / "README.md").touch()
+    os.truncate(tune / "README.md", MAX_JSON_BYTES + 1)
+    run(recipe_of("linear", [tune], weight=1.0), tmp_path / "out")
+    assert "none stated" in (tmp_path / "out/README.md").read_text()
+
+
+def test_small_files_are_read_before_the_weights(family, tmp_path):
+    """A merge of an hour does not fail at its end for a file that cannot be read."""
+    tune = tmp_path / "tune"
+    shutil.copytree(family / "tune0-1", tune)
+    (tune / "tokenizer.json").write_text("{}")
+    recipe = recipe_of("linear", [tune], weight=1.0)
+    steps = merge(recipe, opened(recipe), tmp_path / "out", Options(shard_bytes=10**6))
+    next(steps)
+    for file in ("tokenizer.json", "config.json"):
+        (tune / file).unlink()
+    list(steps)
+    assert (tmp_path / "out/tokenizer.json").read_text() == "{}"
 
 
 class Remote(Folder):
