@@ -70,11 +70,15 @@ class Hub:
         return {f.path: f for f in found}
 
     def search(self, text: str, limit: int = 10) -> list[str]:
-        """Repo IDs of models that match, as one types: those for text generation with safetensors first."""
+        """Repo IDs of models that match, as one types: those for text generation with safetensors first.
+
+        Without a text, those of them that are downloaded most.
+        """
+        fits = {"pipeline_tag": "text-generation", "filter": "safetensors"}
         if not (text := text.strip()):
-            return []
-        fitting = self.find(search=text, pipeline_tag="text-generation", filter="safetensors", limit=limit)
-        others = self.find(search=text, limit=limit) if len(fitting) < limit else []
+            return self.find(limit, sort="downloads", **fits)
+        fitting = self.find(limit, search=text, **fits)
+        others = self.find(limit, search=text) if len(fitting) < limit else []
         return list(dict.fromkeys([*fitting, *others]))[:limit]
 
     def find(self, limit: int, **filters: str) -> list[str]:

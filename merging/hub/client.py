@@ -1,5 +1,6 @@
 """The Hub's own client, made patient: a timeout on every request, faults that pass asked again."""
 
+import re
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -25,6 +26,9 @@ Answer = TypeVar("Answer")
 
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # what may be gone when one asks again
 FAULTS = (httpx2.HTTPError, OfflineModeIsEnabled, ValueError, RuntimeError)  # ValueError: not the JSON it should be
+
+LONGEST_PART = 96  # of a repo ID
+ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<id>[\w.-]+/[\w.-]+)?", re.ASCII)
 
 WAITING: ContextVar[Patience | None] = ContextVar("WAITING", default=None)
 
@@ -131,7 +135,23 @@ def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError:
-        raise MergeError(
-            f"{repo_id!r} is not a repo ID. It must read owner/name, in letters, digits, '-', '_' and '.', such as "
-            "meta-llama/Llama-3.2-1B."
-        ) from None
+        shown = repr(repo_id if len(repo_id) <= 100 else f"{repo_id[:100]}…")
+        raise MergeError(f"{shown} is not a repo ID{broken_rule(repo_id)}") from None
+
+
+def broken_rule(repo_id: str) -> str:
+    """Which of the rules of `validate_repo_id` it breaks, as the end of a sentence."""
+    if named := ADDRESS.match(repo_id):
+        return f" but an address. Write {named['id'] or 'owner/name'}."
+    parts = repo_id.split("/")
+    odd = next((c for c in repo_id if not (c.isascii() and (c.isalnum() or c in "-_./"))), None)
+    form = "it must read owner/name, such as meta-llama/Llama-3.2-1B"
+    rules = {
+        form: len(parts) > 2 or "" in parts,
+        f"{odd!r} cannot stand in it; only letters from a to z, digits, '-', '_' and '.' can": odd is not None,
+        "'--' and '..' cannot stand in it": "--" in repo_id or ".." in repo_id,
+        "neither part may begin or end with '-' or '.'": any(part[:1] in "-." or part[-1:] in "-." for part in parts),
+        f"each part has at most {LONGEST_PART} characters": max(map(len, parts)) > LONGEST_PART,
+        "it may not end with '.git'": repo_id.endswith(".git"),
+    }
+    return f": {next((rule for rule, broken in rules.items() if broken), form)}."

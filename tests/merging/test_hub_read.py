@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from merging.errors import MergeError
-from merging.hub import Hub, HubRepo, open_model
+from merging.hub import Hub, HubRepo, check_repo_id, open_model
 from merging.recipe import ModelRef
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
@@ -229,6 +229,32 @@ def test_what_is_no_repo_id_reaches_no_url(server: LocalHub, path: str):
     assert not server.requests
 
 
+@pytest.mark.parametrize(
+    ("repo_id", "words"),
+    [
+        ("https://huggingface.co/owner/name/tree/main", "but an address. Write owner/name."),
+        ("huggingface.co/owner/name", "but an address. Write owner/name."),
+        ("https://huggingface.co/datasets", "but an address. Write owner/name."),
+        ("a/b/c", "it must read owner/name"),
+        ("/b", "it must read owner/name"),
+        ("", "it must read owner/name"),
+        ("a/my model", "' ' cannot stand in it"),
+        ("ä/b", "'ä' cannot stand in it"),
+        ("a/b--c", "'--' and '..' cannot stand in it"),
+        ("a/b..c", "'--' and '..' cannot stand in it"),
+        ("a/-b", "neither part may begin or end with '-' or '.'"),
+        ("a/b.", "neither part may begin or end with '-' or '.'"),
+        ("a./b", "neither part may begin or end with '-' or '.'"),
+        ("a/" + "b" * 97, "each part has at most 96 characters"),
+        ("a/b.git", "it may not end with '.git'"),
+    ],
+)
+def test_the_broken_rule_of_a_repo_id_is_named(repo_id: str, words: str):
+    with pytest.raises(MergeError) as refused:
+        check_repo_id(repo_id)
+    assert words in str(refused.value) and str(refused.value).endswith(".")
+
+
 def test_a_private_repo_is_not_seen_by_others(server: LocalHub, repo_id: str):
     server.store.create_repo(repo_id, private=True)
     server.store.commit(repo_id, {FILE: BYTES})
@@ -283,7 +309,16 @@ def test_a_search_puts_what_can_be_merged_first(server: LocalHub, repo_id: str):
     server.store.commit(f"acme/{word}-b", {FILE: safetensors(), "README.md": CARD.encode()})
     assert ANYONE.search(word) == [f"acme/{word}-b", f"acme/{word}-a"]
     assert ANYONE.search(word, limit=1) == [f"acme/{word}-b"]
-    assert ANYONE.search("  ") == []
+
+
+def test_without_a_text_a_search_finds_models_that_can_be_merged_in_one_call(server: LocalHub, repo_id: str):
+    for name, files in (("a", {FILE: safetensors(), "README.md": CARD.encode()}), ("b", {"x.bin": b"x"})):
+        server.store.create_repo(f"{repo_id}-{name}")
+        server.store.commit(f"{repo_id}-{name}", files)
+    server.requests.clear()
+    found = ANYONE.search("  ")
+    assert found[0] == f"{repo_id}-a" and len(found) <= 10 and f"{repo_id}-b" not in found
+    assert len(server.requests) == 1
 
 
 CARD = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n# x\n"
