@@ -3,6 +3,7 @@
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from merging.errors import MergeError
 
@@ -28,9 +29,21 @@ def load_yaml(text: str, what: str) -> Any:
         node = Composer(text).get_single_node()
         return None if node is None else value_of(node, what)
     except yaml.YAMLError as e:
-        raise MergeError(f"{what} is not valid YAML: {' '.join(str(e).split())}.") from None
+        raise MergeError(f"{what} is not valid YAML: {in_words(e, text)}.") from None
     except RecursionError:
         raise MergeError(f"{what} is nested too deeply to be read.") from None
+
+
+def in_words(error: yaml.YAMLError, text: str) -> str:
+    """`line 1, column 16: mapping values are not allowed here`"""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        said = " ".join((error.problem or error.context or "it cannot be read").split())
+        return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
+    if isinstance(error, ReaderError):
+        before = text[: error.position]
+        column = len(before) - (before.rfind("\n") + 1) + 1
+        return f"line {before.count(chr(10)) + 1}, column {column}: this character is not allowed"
+    return "it cannot be read"
 
 
 def value_of(node: yaml.Node, what: str) -> Any:

@@ -2,10 +2,13 @@
 
 import re
 
+from merging.card_check import check_card
 from merging.errors import MergeError
 from merging.hub import Hub, UnknownRepo, check_repo_id
 from merging.recipe import Recipe
 from space.viewer import Viewer
+
+__all__ = ["check_card", "check_target", "suggested_name"]
 
 MAX_NAME = 96  # the Hub's limit
 

@@ -1,6 +1,7 @@
 """One folder becomes one new repo: checked, created, filled shard by shard, made visible by one commit."""
 
 import json
+import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +12,13 @@ import yaml
 from huggingface_hub import CommitOperationAdd, ModelCard
 from huggingface_hub.hf_api import RepoFile
 
+from merging.card_check import check_card
 from merging.errors import MergeError
 from merging.hub.client import Client, check_repo_id
 from merging.hub.words import HubFault, page
 
 CARD = "README.md"
+LONG_LIST = re.compile(r"\[[^\]]{200,}\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Publication:
     def validate_card(self) -> None:
         """Ask the Hub whether it accepts the card's metadata, before anything is made there."""
         text = (self.folder / CARD).read_text("utf-8")
+        check_card(text)
 
         def validate() -> None:
             try:
@@ -183,7 +187,7 @@ def complaints(text: str) -> str:
     """What the Hub says of a card, out of its JSON; any other text on one line."""
     with suppress(ValueError, TypeError, KeyError):
         text = "; ".join(str(error["message"]) for error in json.loads(text)["errors"])
-    return " ".join(text.split()).rstrip(".")
+    return LONG_LIST.sub("those that the Hub knows", " ".join(text.split()).rstrip("."))
 
 
 def list_files(folder: Path) -> dict[str, int]:
