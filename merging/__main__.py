@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,15 +29,23 @@ class Unusable(MergeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = make_parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be told to stop is like Ctrl-C
+    stop_when_told()
     try:
         return int(given.run(given))
     except MergeError as e:
         sys.stderr.write(f"{e}\n")
         return UNUSABLE if isinstance(e, Unusable) else FAILED
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. Nothing was left behind.\n")
+        with suppress(OSError):  # the terminal may be gone
+            sys.stderr.write("\nStopped. Nothing was left behind.\n")
         return STOPPED
+
+
+def stop_when_told() -> None:
+    """To be told to stop, or to lose the terminal, is like Ctrl-C; but what `nohup` has switched off stays off."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -116,7 +124,9 @@ def run_merge(given: argparse.Namespace) -> int:
     from merging import console
     from merging.compatibility import check
     from merging.engine import Options, merge
+    from merging.writer import check_place
 
+    check_place(given.out)
     options = Options(given.memory, given.shard_size, given.threads, given.device)
     check_allowed(given.allow)
     with ExitStack() as opened:

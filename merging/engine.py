@@ -22,7 +22,7 @@ from merging.plan import Plan, Shard, index_of, make_plan
 from merging.recipe import ModelRef, Recipe, settings_for
 from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
-from merging.writer import ShardFile, check_space, staged, write_files
+from merging.writer import ShardFile, check_place, check_space, staged, write_files
 
 WORD = 0.2  # seconds between two words on progress, at least
 
@@ -88,6 +88,7 @@ def merge(
     merge_report.json.
     """
     options, started = options or Options(), now()
+    check_place(out)
     plan = make_plan(
         recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=options.cores
     )

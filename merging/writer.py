@@ -19,8 +19,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out` that becomes `out` when the block ends well, and is removed when it does not."""
-    if out.exists() or out.is_symlink():
-        raise MergeError(f"{out} is already there. Nothing is overwritten: choose another folder, or remove it.")
+    check_place(out)
     folder = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
     with writing(folder):
         folder.mkdir()
@@ -33,6 +32,14 @@ def staged(out: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def check_place(out: Path) -> None:
+    """Raise MergeError unless a folder can be made there."""
+    if out.exists() or out.is_symlink():
+        raise MergeError(f"{out} is already there. Nothing is overwritten: choose another folder, or remove it.")
+    if not out.parent.is_dir():
+        raise MergeError(f"There is no folder {out.parent} to put {out.name} into. Make it first, or choose another.")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ NAMES = [f"model.layers.{i}.mlp.{part}_proj.weight" for i in range(4) for part i
 @pytest.fixture
 def command(capsys):
     """Run it; what a process would give back."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments):
         try:
@@ -34,7 +34,8 @@ def command(capsys):
         except SystemExit as left:
             status = left.code
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         shown = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, status, shown.out, shown.err)
 
@@ -165,9 +166,16 @@ def test_the_folder_is_there_already(recipe, tmp_path, command):
     (tmp_path / "out").mkdir()
     done = command("merge", recipe("one"), tmp_path / "out")
     assert done.returncode == 1 and "out is already there." in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "it is seen before the models are looked at"
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_folder_above_is_not_there(recipe, tmp_path, command):
+    done = command("merge", recipe("one"), tmp_path / "no/out")
+    assert done.returncode == 1 and "no to put out into. Make it first" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_it_leaves_nothing(tmp_path, stop):
     base = {f"w{i}": torch.zeros(1000, 2000, dtype=torch.bfloat16) for i in range(40)}
     folder = write_model(tmp_path / "models/base", base)
