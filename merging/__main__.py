@@ -16,6 +16,7 @@ from merging.errors import MergeError
 if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and a typing mistake answer at once
     from merging.checkpoint import Checkpoint
     from merging.compatibility import Check
+    from merging.hub import Hub
     from merging.recipe import ModelRef, Recipe
 
 FINE, BLOCKED, UNUSABLE, STOPPED = 0, 1, 2, 130
@@ -176,24 +177,43 @@ def read_recipe(path: Path) -> "Recipe":
 
 
 def open_models(recipe: "Recipe", opened: ExitStack) -> "dict[ModelRef, Checkpoint]":
-    """Every model of the recipe, closed when `opened` is. The Hub client is imported only for what is not a folder."""
-    from merging.checkpoint import Folder, open_checkpoint
+    """Every model of the recipe, closed when `opened` is."""
     from merging.recipe import all_models
 
-    found, hub = {}, None
+    found, hub = {}, HubWhenNeeded()
     for ref in all_models(recipe):
         try:
-            if Path(ref.path).is_dir():
-                found[ref] = open_checkpoint(Folder(Path(ref.path)))
-            else:
-                from merging.hub import Hub, local_token, open_model
-
-                hub = hub or Hub(local_token())
-                found[ref] = open_model(ref, hub)
+            found[ref] = open_folder(ref) if Path(ref.path).is_dir() else hub.open(ref)
         except MergeError as e:
             raise Unusable(str(e)) from e
         opened.callback(found[ref].source.close)
     return found
+
+
+def open_folder(ref: "ModelRef") -> "Checkpoint":
+    from merging.checkpoint import Folder, open_checkpoint
+
+    if ref.revision:
+        raise MergeError(
+            f"{ref.path} is a folder here, and folders have no revisions. Leave out @{ref.revision}; or, to take the "
+            "model from the Hub, start where there is no such folder."
+        )
+    return open_checkpoint(Folder(Path(ref.path)))
+
+
+class HubWhenNeeded:
+    """Imports the Hub's client only for what is not a folder."""
+
+    def __init__(self) -> None:
+        self.hub: Hub | None = None
+
+    def open(self, ref: "ModelRef") -> "Checkpoint":
+        if ref.path.startswith(("/", ".", "~")):
+            raise MergeError(f"There is no folder {ref.path}. Give the folder of a model, or a Hub repo as owner/name.")
+        from merging.hub import Hub, local_token, open_model
+
+        self.hub = self.hub or Hub(local_token())
+        return open_model(ref, self.hub)
 
 
 if __name__ == "__main__":

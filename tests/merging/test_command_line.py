@@ -106,6 +106,20 @@ def test_a_recipe_that_cannot_be_used(tmp_path, text, message, command):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("path", ["./nope", "/nope/x", "~/x", "../nope"])
+def test_a_folder_that_is_not_there(tmp_path, path, command):
+    (tmp_path / "r.yaml").write_text(f"{{merge_method: linear, models: ['{path}'], parameters: {{weight: 1}}}}")
+    done = command("check", tmp_path / "r.yaml")
+    assert done.returncode == 2 and f"There is no folder {path}." in done.stderr
+
+
+def test_a_revision_of_a_folder_is_refused(family, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(family)
+    (tmp_path / "r.yaml").write_text("{merge_method: linear, models: [one@main], parameters: {weight: 1}}")
+    done = command("check", tmp_path / "r.yaml")
+    assert done.returncode == 2 and "one is a folder here, and folders have no revisions." in done.stderr
+
+
 def test_a_recipe_that_cannot_be_read(tmp_path, command):
     (tmp_path / "r.yaml").write_bytes(b"\xff")
     assert "is not text in UTF-8" in command("check", tmp_path / "r.yaml").stderr
