@@ -8,6 +8,7 @@ import gradio as gr
 
 from merging.methods import METHODS, Method, Param
 from merging.recipe import Setting
+from space.amount import Amount
 from space.form import lambda_param
 
 
@@ -50,15 +51,6 @@ class Shown:
         if self.param.range is not None and self.param.type is not bool:
             limits = {"minimum": self.param.range.low, "maximum": self.param.range.high, "step": self.param.range.step}
         return gr.update(visible=True, value=self.value, info=self.param.help, **limits)
-
-
-class Amount(gr.Slider):
-    """A slider whose number may be half typed: an empty one counts as 0, one out of range as the nearest end."""
-
-    is_template = True  # Gradio's word for: looks like the class it is made from
-
-    def preprocess(self, payload: float | None) -> float:
-        return float(min(max(payload or 0.0, self.minimum), self.maximum))
 
 
 def control(param: Param, shown: Shown) -> gr.components.Component:

@@ -11,8 +11,8 @@ from merging.errors import MergeError
 from merging.methods import METHODS, Method
 from merging.recipe import Setting, parse_recipe, to_yaml
 from space import view
+from space.amount import Amount
 from space.controls import (
-    Amount,
     control,
     first_settings,
     is_common,
