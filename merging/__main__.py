@@ -83,16 +83,20 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 
 def size(text: str) -> int:
     """Bytes from 500MB, 1.5GB or 2GiB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([kmgt]?)(i?)b?", text.strip().lower())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it like 500MB or 1.5GB")
+        raise argparse.ArgumentTypeError(f"{short(text)} is not a size; write it like 500MB or 1.5GB")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** POWERS[found[2]])
 
 
 def natural(text: str, least: int = 0) -> int:
-    if not text.isascii() or not text.isdecimal() or not least <= int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not least <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{short(text)} is not a whole number from {least} on")
     return int(text)
+
+
+def short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def positive(text: str) -> int:
@@ -103,7 +107,8 @@ def run_methods(given: argparse.Namespace) -> int:
     from merging import console
     from merging.methods import METHODS
 
-    console.print_methods(list(METHODS.values()), as_json=given.json)
+    with console.shown():
+        console.print_methods(list(METHODS.values()), as_json=given.json)
     return FINE
 
 
@@ -114,10 +119,11 @@ def run_check(given: argparse.Namespace) -> int:
     with ExitStack() as opened:
         recipe = read_recipe(given.recipe)
         found = check(recipe, open_models(recipe, opened))
-    if given.json:
-        sys.stdout.write(json.dumps(console.check_tree(found), indent=2, ensure_ascii=False) + "\n")
-    else:
-        console.print_check(found)
+    with console.shown():
+        if given.json:
+            sys.stdout.write(json.dumps(console.check_tree(found), indent=2, ensure_ascii=False) + "\n")
+        else:
+            console.print_check(found)
     return BLOCKED if found.blocked else FINE
 
 

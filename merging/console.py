@@ -1,14 +1,17 @@
 """What the command line shows: findings, methods and progress."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from merging.compatibility import Check
 from merging.engine import Progress
+from merging.errors import MergeError
 from merging.findings import Finding
 from merging.methods import Method, Param
 
@@ -25,12 +28,32 @@ def console(*, to_stderr: bool) -> "Console":
     return Console(stderr=to_stderr, highlight=False, soft_wrap=False)
 
 
+@contextmanager
+def shown() -> Iterator[None]:
+    """What is printed inside reaches its reader, or there is an error in words."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has enough, as `head` does
+        silence()
+    except OSError as e:
+        silence()
+        raise MergeError(f"The output cannot be written: {e.strerror or e}.") from None
+
+
+def silence() -> None:
+    """Let what is still to be printed go nowhere, so that Python does not fail at it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_check(check: Check, *, to_stderr: bool = False) -> None:
     """Findings as a table: what blocks first. Then the cost in one sentence."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for _ in ("mark", "finding", "text"):
+        table.add_column(overflow="fold")  # names are never cut
     cost = [f for f in check.findings if f.id == "cost"]
     for finding in (f for f in check.findings if f.id != "cost"):
         mark, style = MARKS[finding.level]

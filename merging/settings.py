@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from merging.errors import MergeError
@@ -74,10 +75,9 @@ def allowed(param: Param) -> str:
 def hint(value: Any) -> str:
     """What to write instead of a text that looks like a number (YAML 1.1 reads 1e-3 as text)."""
     if isinstance(value, str):
-        try:
-            return f" Write it as {float(value)!r}, without quotes."
-        except ValueError:
-            return ""
+        with suppress(ValueError):
+            if math.isfinite(number := float(value)):
+                return f" Write it as {number!r}, without quotes."
     return ""
 
 

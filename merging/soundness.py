@@ -52,7 +52,8 @@ def check_output(step: Step, wide: Tensor) -> None:
         return
     limit, (low, high) = OVERFLOWS_AT[step.dtype], torch.aminmax(wide)
     if not (-limit < low and high < limit):
+        wider = "Write bfloat16 or float32 (out_dtype), or use" if step.dtype == "F16" else "Use"
         raise MergeError(
             f"{step.name!r} reaches {max(-low.item(), high.item()):g} when merged, more than {step.dtype} holds. "
-            "Write bfloat16 or float32 (out_dtype), or use smaller weights."
+            f"{wider} smaller weights."
         )

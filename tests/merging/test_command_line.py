@@ -162,6 +162,8 @@ def test_what_cannot_be_computed_cannot_be_allowed(family, recipe, tmp_path, com
     [
         (["--allow", "diferent-base"], "there is no such finding. Did you mean different-base?"),
         (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "9" * 400], f"'{'9' * 37}...' is not a size"),
+        (["--threads", "9" * 5000], f"'{'9' * 37}...' is not a whole number from 1 on"),
         (["--memory", "1kB"], "1,000 bytes of memory are too few"),
         (["--threads", "0"], "'0' is not a whole number from 1 on"),
         (["--seed", "-1"], "is not a whole number from 0 on"),
@@ -274,6 +276,31 @@ def read_terminal(terminal):
         return os.read(terminal, 10_000)
     except OSError:  # Linux's way to say that the other side is gone
         return b""
+
+
+def test_names_are_not_cut(tmp_path, recipe):
+    model = write_model(tmp_path / f"{'long-' * 30}name", {n: torch.zeros(64, 64) for n in NAMES},
+                        {"dtype": "float32", "hidden_size": 32})  # fmt: skip
+    done = process("check", recipe(model), env=os.environ | {"COLUMNS": "80"})
+    assert model.name in "".join(line.strip() for line in done.stdout.splitlines()), done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["methods"], ["methods", "--json"], ["check"]])
+def test_a_full_disk_behind_the_output(recipe, arguments):
+    given = [*arguments, recipe("one")] if arguments == ["check"] else arguments
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "merging", *given], cwd=ROOT, timeout=60, stdout=full,
+                              stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "The output cannot be written: No space left on device.\n")
+
+
+def test_a_reader_that_has_enough(recipe):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "merging", "methods"], cwd=ROOT, timeout=60, stdout=writing,
+                          stderr=subprocess.PIPE, text=True)  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_as_a_process(recipe, tmp_path):

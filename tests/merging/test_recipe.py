@@ -314,3 +314,10 @@ def test_any_values_are_read_or_refused(tree, method):
     refuse_or_read(yaml.safe_dump(tree))
     refuse_or_read(yaml.safe_dump(tree | {"merge_method": method, "base_model": "b"}))
     refuse_or_read(yaml.safe_dump({"merge_method": method, "base_model": "b", "models": ["a"], "parameters": tree}))
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999"])
+def test_no_number_is_suggested_that_would_be_refused(text):
+    with pytest.raises(MergeError) as refused:
+        parse_recipe(f"{{merge_method: linear, models: [a], parameters: {{weight: {text}}}}}")
+    assert "Write it as" not in str(refused.value)
