@@ -76,7 +76,7 @@ def build_chat(prompts: Sequence[str]) -> ChatStage:
 def build_pane(index: int) -> tuple[gr.Column, gr.Chatbot, gr.HTML]:
     with gr.Column(visible=False, min_width=220, elem_classes=["pane"]) as column:
         bot = gr.Chatbot(
-            [], label=f"Pane {index + 1}", height=420, sanitize_html=True, render_markdown=False, buttons=["copy_all"],
+            [], label=f"Pane {index + 1}", height=360, sanitize_html=True, render_markdown=False, buttons=["copy_all"],
             feedback_options=None, layout="bubble", placeholder="",
         )  # fmt: skip
         return column, bot, gr.HTML("", elem_classes="pane-note")

@@ -228,7 +228,8 @@ def texts(form: Form) -> tuple[Any, ...]:
 
 
 def told(text: str, problem: str, form: Form) -> tuple[Any, ...]:
-    return view.note(problem, "warn"), view.summary(form), text, gr.update(interactive=not problem)
+    kind = "warn" if form.models else "quiet"  # an empty form is no fault
+    return view.note(problem, kind), view.summary(form), text, gr.update(interactive=not problem)
 
 
 def problem_of(text: str, form: Form | None = None) -> str:
