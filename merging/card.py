@@ -14,6 +14,7 @@ __all__ = ["read_front_matter", "replace_metadata", "with_repo_id", "write_card"
 Json = Mapping[str, Any]
 
 HUB = "https://huggingface.co"
+SHARD_BYTES = 5_000_000_000  # what the command takes when it is not told
 THIS_MODEL = "path/to/this-model"  # in the example, until the repo has a name
 UNCERTAIN_NAME = "see-the-parent-models"  # the Hub wants a name for `other`
 
@@ -70,7 +71,7 @@ def models(report: Json) -> list[Json]:
 
 
 def is_base(model: Json) -> bool:
-    return bool(model.get("is_base")) or model.get("role") == "base"
+    return model.get("role") == "base"
 
 
 def base_of(report: Json) -> Json | None:
@@ -78,16 +79,7 @@ def base_of(report: Json) -> Json | None:
 
 
 def method_of(report: Json) -> Json:
-    """What the card says of the method: the report has its name, the registry the rest."""
-    found = report.get("method") or {}
-    if isinstance(found, Mapping):
-        return found
-    known = METHODS.get(str(found))
-    return (
-        {"name": found, "title": known.title, "summary": known.summary, "paper": known.paper}
-        if known
-        else {"name": found}
-    )
+    return report.get("method") or {}
 
 
 def shown(model: Json) -> str:
@@ -144,7 +136,7 @@ def method(report: Json) -> str:
     given = {k: v for k, v in (report.get("parameters") or {}).items() if not isinstance(v, list | tuple)}
     if given:  # those of each model stand beside it
         lines.append(f"Parameters: {pairs(given)}.")
-    if dtype := report.get("out_dtype") or report.get("dtype"):
+    if dtype := report.get("dtype"):
         lines.append(f"The arithmetic was done in float32, rounded once to {escaped(dtype)}.")
     return "## Method\n\n" + "\n\n".join(lines)
 
@@ -168,12 +160,14 @@ print(chat(messages, max_new_tokens=200)[0]["generated_text"][-1]["content"])"""
 
 
 def reproducing(report: Json) -> str:
-    version = report.get("alloy") or (report.get("versions") or {}).get("alloy")
+    version = report.get("alloy")
+    shard = report.get("shard_bytes", SHARD_BYTES)
+    option = f" --shard-size {shard}" if isinstance(shard, int) and shard != SHARD_BYTES else ""
     random = METHODS[name].random if (name := str(method_of(report).get("name"))) in METHODS else True
     seed = f" Random choices follow from the seed {escaped(report['seed'])}." if random and "seed" in report else ""
     lines = [
         f"With Alloy{f' {escaped(version)}' if version else ''}, and the parents at the commits above:",
-        fenced("python -m merging merge merge_recipe.yaml OUT", "bash"),
+        fenced(f"python -m merging merge merge_recipe.yaml OUT{option}", "bash"),
         f"The result is the same bit for bit, whatever the number of threads and the memory.{seed}",
     ]
     folders = [shown(m) for m in models(report) if not m.get("repo_id")]

@@ -1,30 +1,78 @@
 """The model card: metadata that the Hub reads back, text that says what was done, nothing that a name can break."""
 
+import json
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from merging.card import read_front_matter, replace_metadata, with_repo_id, write_card
+from merging import __version__
+from merging.card import SHARD_BYTES, read_front_matter, replace_metadata, with_repo_id, write_card
+from merging.checkpoint import Folder, open_checkpoint
+from merging.findings import block, ok, warn
 from merging.front_matter import split
 from merging.license import combine
 from merging.markdown import code, escaped, fenced, table
-from merging.recipe import parse_recipe
+from merging.plan import make_plan
+from merging.recipe import all_models, parse_recipe
+from merging.report import Outcome, make_report, now
 from space.localhub.front_matter import verdict
+from tests.merging.models import write_model
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = """\
-merge_method: ties
+merge_method: {method}
 base_model: acme/base
 models:
 - model: acme/one
-  parameters: {weight: 1.0, density: 0.5}
+  parameters: {{weight: 1.0, density: 0.5}}
+- model: bob/two
+  parameters: {{weight: -0.5, density: 0.5}}
+parameters: {{normalize: true, lambda: 0.8}}
+seed: 7
 """
+FINDINGS = (
+    block("different-base", "bob/two is of another base.", {"bob/two": "cosine 0.01"}, why="It matters.", remedy="-"),
+    warn("rope", "The models encode positions differently.", {}, why="It matters.", remedy="Do so."),
+    ok("tokenizer", "The tokenizers agree."),
+)
 
 
-def model(name: str, *, is_base: bool = False, **parameters: Any) -> dict[str, Any]:
-    return {"label": name, "repo_id": name, "revision": SHA, "is_base": is_base, "parameters": parameters}
+class Named(Folder):
+    """A folder that is known as a repo, as a source on the Hub is."""
+
+    @property
+    def label(self) -> str:
+        return self.repo_id
+
+    @property
+    def repo_id(self) -> str:
+        return "/".join(self.path.parts[-2:])
+
+    @property
+    def revision(self) -> str:
+        return SHA
+
+
+def report_of(root: Path, method: str = "ties") -> dict[str, Any]:
+    """The report of a merge of tiny models, as the engine has it written, read back from JSON."""
+    recipe = parse_recipe(RECIPE.format(method=method))
+    for ref in all_models(recipe):
+        if not (root / ref.path).exists():
+            write_model(root / ref.path, {"a.weight": torch.ones(4, 2, dtype=torch.bfloat16)})
+    opened = {ref: open_checkpoint(Named(root / ref.path)) for ref in all_models(recipe)}
+    plan = make_plan(recipe, opened, shard_bytes=SHARD_BYTES, memory_bytes=2**30, threads=1)
+    digests = {shard.file: "ab" * 32 for shard in plan.shards}
+    outcome = Outcome(now(), now(), "cpu", SHARD_BYTES, digests)
+    return dict(json.loads(json.dumps(make_report(recipe, opened, plan, outcome, FINDINGS))))
+
+
+def model(name: str, *, role: str = "merged", **parameters: Any) -> dict[str, Any]:
+    return {"label": name, "repo_id": name, "revision": SHA, "role": role, "parameters": parameters}
 
 
 def finding(id: str, level: str, title: str, **values: str) -> dict[str, Any]:
@@ -32,27 +80,9 @@ def finding(id: str, level: str, title: str, **values: str) -> dict[str, Any]:
             "why": "It matters." if level != "ok" else "", "remedy": "Do so." if level != "ok" else ""}  # fmt: skip
 
 
-REPORT = {
-    "method": "ties",
-    "paper": "https://arxiv.org/abs/2306.01708",
-    "seed": 7,
-    "recipe": RECIPE,
-    "models": [
-        model("acme/base", is_base=True),
-        model("acme/one", weight=1.0, density=0.5),
-        model("bob/two", weight=-0.5, density=0.5),
-    ],
-    "parameters": {"weight": (1.0, -0.5), "normalize": True, "lambda": 0.8},
-    "dtype": "bfloat16",
-    "findings": [
-        finding("different-base", "block", "bob/two is of another base.", **{"bob/two": "cosine 0.01"}),
-        finding("rope", "warn", "The models encode positions differently."),
-        finding("tokenizer", "ok", "The tokenizers agree."),
-    ],
-    "allowed": ["different-base"],
-    "shards": [{"file": "model.safetensors", "bytes": 1_263_808, "sha256": "ab" * 32}],
-    "versions": {"python": "3.12.1", "torch": "2.13.0"},
-}
+with TemporaryDirectory() as folder:
+    REPORT = report_of(Path(folder))
+    DARE = report_of(Path(folder), "dare_ties")
 CARDS: dict[str, dict[str, Any]] = {
     "acme/base": {"license": "mit", "language": ["en", "de"], "datasets": ["acme/texts"]},
     "acme/one": {"license": "apache-2.0", "language": "en", "datasets": ["acme/sums", "acme/texts"]},
@@ -84,13 +114,14 @@ def test_the_metadata_is_what_was_meant():
         "**TIES** ([paper](https://arxiv.org/abs/2306.01708))",
         "vote on each sign",
         "| weight -0.5, density 0.5 |",
-        "Parameters: normalize true, lambda 0.8.",
+        "normalize true, rescale false, lambda 0.8.",
         "rounded once to bfloat16",
         "from transformers import pipeline",
         "python -m merging merge merge_recipe.yaml OUT",
         "ab" * 32,
-        "1,263,808",
-        "torch 2.13.0",
+        f"{REPORT['shards'][0]['bytes']:,}",
+        f"torch {torch.__version__.partition('+')[0]}",
+        f"With Alloy {__version__}",
         "**Overridden (`--allow different-base`):** bob/two is of another base. (bob/two: cosine 0.01) It matters.",
         "**Warning:** The models encode positions differently.",
         "- The tokenizers agree.",
@@ -115,14 +146,21 @@ def test_what_the_report_lacks_is_left_out(missing: str | None):
     assert "None" not in card and not verdict(card)[0]
 
 
+def test_the_size_of_the_shards_is_told_where_it_is_not_the_usual_one():
+    assert "--shard-size" not in write_card(REPORT, CARDS)
+    assert "merge merge_recipe.yaml OUT --shard-size 2000000\n" in write_card(
+        REPORT | {"shard_bytes": 2_000_000}, CARDS
+    )
+
+
 def test_the_seed_is_told_where_it_matters():
     assert "the seed 7" not in write_card(REPORT, CARDS)
-    assert "the seed 7" in write_card(REPORT | {"method": "dare_ties"}, CARDS)
+    assert "the seed 7" in write_card(DARE, CARDS)
 
 
 def test_where_local_models_lie_is_not_told():
     path = "/home/ada/secret/two"
-    local: dict[str, Any] = {"label": path, "repo_id": None, "revision": None, "is_base": False, "parameters": {}}
+    local: dict[str, Any] = {"label": path, "repo_id": None, "revision": None, "role": "merged", "parameters": {}}
     found = [finding("rope", "warn", f"{path} differs.", **{path: "x"})]
     card = write_card(REPORT | {"models": [model("acme/one"), local], "findings": found, "recipe": ""}, {path: {}})
     assert "secret" not in card and "`two` was read from a local folder" in card
@@ -139,9 +177,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text(text: str):
-    bad = {"label": text, "repo_id": text, "revision": text, "is_base": False, "parameters": {text: text}}
+    bad = {"label": text, "repo_id": text, "revision": text, "role": "merged", "parameters": {text: text}}
     report = REPORT | {
-        "models": [model("acme/base", is_base=True), bad],
+        "models": [model("acme/base", role="base"), bad],
         "method": {"name": text, "title": text, "summary": text, "paper": f"javascript:{text}"},
         "parameters": {text: text}, "recipe": text, "dtype": text, "seed": text, "versions": {text: text},
         "findings": [finding(text, level, text, **{text: text}) for level in ("block", "warn", "ok")],
