@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from merging.errors import MergeError
-from merging.header import MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, parse_header
+from merging.header import MAX_HEADER_BYTES, MAX_TENSORS, WAY_OUT, TensorInfo, parse_header
 
 MAX_JSON_BYTES = 32_000_000
 
@@ -159,7 +159,9 @@ def open_checkpoint(source: Source) -> Checkpoint:
     for shard in shards:
         for name, info in read_header(source, shard, files[shard]).items():
             if name in tensors:
-                raise MergeError(f"{source.label}: tensor {name!r} is in {tensors[name].file} and again in {shard}.")
+                raise MergeError(
+                    f"{source.label}: tensor {name!r} is in {tensors[name].file} and again in {shard}. {WAY_OUT}"
+                )
             tensors[name] = info
     check_index(source, tensors)
     return Checkpoint(source, tensors, read_json(source, "config.json") or {}, shards)
@@ -210,13 +212,15 @@ def check_index(source: Source, tensors: Mapping[str, TensorInfo]) -> None:
         return
     for name, shard in weight_map(source, index).items():
         if name not in tensors:
-            raise MergeError(f"{source.label}: the index says {name!r} is in {shard}, but that shard does not have it.")
+            raise MergeError(
+                f"{source.label}: the index says {name!r} is in {shard}, but that shard does not have it. {WAY_OUT}"
+            )
         if tensors[name].file != shard:
             raise MergeError(
-                f"{source.label}: the index says {name!r} is in {shard}, but it is in {tensors[name].file}."
+                f"{source.label}: the index says {name!r} is in {shard}, but it is in {tensors[name].file}. {WAY_OUT}"
             )
     if extra := sorted(tensors.keys() - index["weight_map"].keys()):
-        raise MergeError(f"{source.label}: {extra[0]!r} is in {tensors[extra[0]].file} but not in the index.")
+        raise MergeError(f"{source.label}: {extra[0]!r} is in {tensors[extra[0]].file} but not in the index. {WAY_OUT}")
 
 
 def read_whole(source: Source, file: str) -> bytes | None:
@@ -244,10 +248,20 @@ def read_header(source: Source, file: str, size: int) -> dict[str, TensorInfo]:
     where = f"{source.label}/{file}"
     if size < 8:
         raise MergeError(f"{where} is {size} bytes long: too short for a safetensors file. Download it again.")
-    length = int.from_bytes(source.read(file, 0, 8), "little")
+    head = source.read(file, 0, min(size, 100))
+    refuse_stand_in(head, where)
+    length = int.from_bytes(head[:8], "little")
     if length > min(size - 8, MAX_HEADER_BYTES):
         raise MergeError(
             f"{where}: the header says it is {length:,} bytes long, in a file of {size:,}. "
             "It was cut short or is not safetensors. Download it again."
         )
     return parse_header(source.read(file, 8, 8 + length), file, size, where)
+
+
+def refuse_stand_in(head: bytes, where: str) -> None:
+    """Recognise what is often found in the place of weights, by how it begins."""
+    if head.startswith(b"version https://git-lfs"):
+        raise MergeError(f"{where} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder.")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise MergeError(f"{where} is a web page, not safetensors. Its download went wrong: download it again.")

@@ -19,6 +19,8 @@ FLOATS = ("BF16", "F16", "F32")  # what a merge computes on
 MAX_HEADER_BYTES = 100_000_000  # the cap of the Rust reader
 MAX_TENSORS = 100_000
 
+WAY_OUT = "Download it again, or ask its author."
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -61,10 +63,10 @@ def parse_json_header(raw: bytes, where: str) -> dict[str, Any]:
     try:
         found = load_json(raw, where)
     except (ValueError, RecursionError) as e:
-        raise MergeError(f"{where}: the header is not valid JSON ({e}). The file is broken.") from None
+        raise MergeError(f"{where}: the header is not valid JSON ({e}). The file is broken. {WAY_OUT}") from None
     metadata = found.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise MergeError(f"{where}: __metadata__ must map text to text.")
+        raise MergeError(f"{where}: __metadata__ must map text to text. {WAY_OUT}")
     return found
 
 
@@ -75,7 +77,9 @@ def load_json(raw: bytes, where: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise MergeError(f"{where}: {key!r} stands twice in the header. The file is broken or forged.")
+                raise MergeError(
+                    f"{where}: {key!r} stands twice in the header. The file is broken or forged. {WAY_OUT}"
+                )
             found[key] = value
         return found
 
@@ -93,18 +97,20 @@ def load_json(raw: bytes, where: str) -> dict[str, Any]:
 def parse_entry(name: str, entry: Any, file: str, data: int, where: str) -> TensorInfo:
     """One entry of the header; `data` is where the tensors' bytes begin in the file."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise MergeError(f"{where}: {name!r} must have dtype, shape and data_offsets, and nothing else.")
+        raise MergeError(f"{where}: {name!r} must have dtype, shape and data_offsets, and nothing else. {WAY_OUT}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise MergeError(f"{where}: {name!r} has the unknown dtype {dtype!r}.")
+        raise MergeError(f"{where}: {name!r} has the unknown dtype {str(dtype)[:40]!r}. {WAY_OUT}")
     if not is_naturals(shape) or not is_naturals(offsets) or len(offsets) != 2:
-        raise MergeError(f"{where}: {name!r} has the shape {shape!r} and the offsets {offsets!r}; both must be whole.")
+        raise MergeError(
+            f"{where}: {name!r} has the shape {shape!r} and the offsets {offsets!r}; both must be whole. {WAY_OUT}"
+        )
     start, end = offsets
     bits = prod(shape) * DTYPE_BITS[dtype]
     if bits % 8 or end - start != bits // 8:
         raise MergeError(
             f"{where}: {name!r} is {dtype} {tuple(shape)}, which is {bits // 8:,} bytes, "
-            f"but its offsets span {end - start:,}."
+            f"but its offsets span {end - start:,}. {WAY_OUT}"
         )
     return TensorInfo(dtype, tuple(shape), file, data + start, data + end)
 
@@ -118,7 +124,9 @@ def check_layout(tensors: Mapping[str, TensorInfo], data: int, size: int, where:
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if info.start != at:
             what = "overlaps the tensor before it" if info.start < at else "leaves a hole before it"
-            raise MergeError(f"{where}: {name!r} {what} (byte {info.start:,}, expected {at:,}). The file is broken.")
+            raise MergeError(
+                f"{where}: {name!r} {what} (byte {info.start:,}, expected {at:,}). The file is broken. {WAY_OUT}"
+            )
         at = info.end
     if at != size:
         raise MergeError(

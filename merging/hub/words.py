@@ -49,7 +49,8 @@ def in_words(error: BaseException, about: str, *, token: str | bool, wait: float
         case RepositoryNotFoundError():
             return UnknownRepo(
                 f"There is no model {about} on the Hub, or your account cannot see it"
-                f"{' (you are not signed in)' if anonymous else ''}."
+                f"{' (you are not signed in)' if anonymous else ''}. Check the spelling"
+                f"{', or sign in (`hf auth login`)' if anonymous else ''}."
             )
         case HfHubHTTPError():
             return status_in_words(error, about, token, wait)

@@ -102,6 +102,7 @@ def test_refuses(name):
     with pytest.raises(MergeError, match="m/f") as refused:
         ours((HOSTILE | OURS_ONLY)[name])
     assert len(str(refused.value)) < 600
+    assert "again" in str(refused.value) or "It is not a safetensors file" in str(refused.value)
 
 
 def rust_refuses(file):

@@ -261,7 +261,9 @@ def test_a_private_repo_is_not_seen_by_others(server: LocalHub, repo_id: str):
     assert opened(ADA, repo_id).read(FILE, 0, 8) == BYTES[:8]
     with pytest.raises(MergeError, match="or your account cannot see it"):
         BOB.open(ModelRef(repo_id))
-    with pytest.raises(MergeError, match="you are not signed in"):
+    with pytest.raises(
+        MergeError, match=r"you are not signed in\). Check the spelling, or sign in \(`hf auth login`\)"
+    ):
         ANYONE.open(ModelRef(repo_id))
 
 
