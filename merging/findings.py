@@ -76,6 +76,11 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 tensor`, `2,000 tensors`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def ok(id: str, title: str, values: Mapping[str, str] | None = None) -> Finding:
     values = values or {}
     return Finding(id, "ok", title, tuple(values), tuple(values.values()), "", "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from merging.agreement import COPIED, redundant_heads, ties_embeddings
 from merging.checks.facts import Facts
-from merging.findings import Finding, block, listed, ok, warn
+from merging.findings import Finding, block, counted, listed, ok, warn
 from merging.header import FLOATS
 from merging.recipe import Recipe
 
@@ -67,7 +67,7 @@ def missing_tensors(first: Facts, other: Facts, missing: Sequence[str]) -> Findi
 def extra_tensors(first: Facts, other: Facts, extra: Sequence[str]) -> Finding:
     return block(
         "extra-tensors",
-        f"{other.label} has {len(extra):,} tensors that {first.label} lacks.",
+        f"{other.label} has {counted(len(extra), 'tensor')} that {first.label} lacks.",
         {first.label: f"lacks {some(extra)}", other.label: "has them"},
         why="A tensor without a counterpart cannot be merged, and Alloy never leaves one out silently.",
         remedy="Merge models with the same tensors; usually these are fine-tunes of one base.",
@@ -90,7 +90,7 @@ def shapes(models: Sequence[Facts]) -> Iterator[Finding]:
             shape = {m.label: m.checkpoint.tensors[name].shape for m in (first, other)}
             yield block(
                 "different-shapes",
-                f"{len(wrong):,} tensors have other shapes in {other.label} than in {first.label}.",
+                f"{other.label} has {counted(len(wrong), 'tensor')} in another shape than {first.label}.",
                 {label: f"{name} is {list(s)}" for label, s in shape.items()},
                 why="Entries are merged one by one; where the shapes differ they have no counterpart. Cutting to the "
                 "common part would drop words or heads.",

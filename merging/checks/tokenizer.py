@@ -7,7 +7,7 @@ from typing import Any
 from merging.checks.facts import Facts, Json, parse_object
 from merging.checks.files import brief
 from merging.errors import MergeError
-from merging.findings import Finding, block, listed, ok, warn
+from merging.findings import Finding, block, counted, listed, ok, warn
 
 EXAMPLES = 3  # tokens named in a finding
 MARKS = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -131,12 +131,12 @@ def clash(a: Tokenizer, b: Tokenizer) -> str | None:
     moved = [t for t, id in a.ids.items() if b.ids.get(t, id) != id]
     if moved:
         examples = ", ".join(f"{t!r} is {a.ids[t]} and {b.ids[t]}" for t in moved[:EXAMPLES])
-        return f"{len(moved):,} tokens have other ids: {examples}"
+        return f"other ids for {counted(len(moved), 'token')}: {examples}"
     if a.kind != b.kind:
         return f"one is {a.kind}, the other {b.kind}"
     lone = sorted(((a.ids.keys() ^ b.ids.keys()) - a.added) - b.added)
     if lone:
-        return f"{len(lone):,} tokens of the vocabulary are in one only: {', '.join(map(repr, lone[:EXAMPLES]))}"
+        return f"{counted(len(lone), 'token')} of the vocabulary in one only: {', '.join(map(repr, lone[:EXAMPLES]))}"
     if reused := reused_ids(a, b):
         return f"ids stand for different tokens: {', '.join(reused[:EXAMPLES])}"
     if a.merges != b.merges:
@@ -174,7 +174,7 @@ def extra_tokens(first: str, label: str, more: set[str], less: set[str]) -> Find
 
 def examples(tokens: set[str]) -> str:
     named = ", ".join(map(repr, sorted(tokens)[:EXAMPLES]))
-    return f"{len(tokens):,} tokens: {named}" if tokens else "none"
+    return f"{counted(len(tokens), 'token')}: {named}" if tokens else "none"
 
 
 def tokenizer_rules(first: str, label: str, changed: Sequence[str]) -> Finding:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from merging.checkpoint import Checkpoint
 from merging.checks.facts import READERS, Facts
-from merging.findings import Finding, block, listed, ok, warn
+from merging.findings import Finding, block, counted, listed, ok, warn
 from merging.header import FLOATS, TensorInfo
 
 TENSORS = 8  # sampled in each model
@@ -213,7 +213,7 @@ def unsampled(models: Sequence[Facts]) -> Finding:
     return warn(
         "not-sampled",
         "The weights could not be compared: the models have no weight matrix in common.",
-        {m.label: f"{len(m.checkpoint.tensors):,} tensors" for m in models},
+        {m.label: counted(len(m.checkpoint.tensors), "tensor") for m in models},
         why="Without it nothing but their cards says that the models share a base.",
         remedy="See what is said about their tensors.",
     )

@@ -13,7 +13,7 @@ from merging.checks import cost
 from merging.checks.lambdas import check_lambdas
 from merging.compatibility import KINDS, Check, check
 from merging.engine import Options
-from merging.findings import Finding
+from merging.findings import Finding, counted
 from merging.methods import METHODS
 from merging.recipe import Input, ModelRef, Recipe
 from tests.merging.crafted import BASE, CARD, CONFIG, TOKENIZER, TOKENIZER_CONFIG, changed, weights, write_model
@@ -229,8 +229,8 @@ def test_buffers_of_whole_numbers_are_no_quantisation(pair: Make):
 @pytest.mark.parametrize(
     ("tokenizer", "words"),
     [
-        (with_vocabulary(vocab={"b": 1, "a": 2, "ab": 3}), "2 tokens have other ids: 'a' is 1 and 2"),
-        (with_vocabulary(vocab={"a": 1, "b": 2}), "1 tokens of the vocabulary are in one only: 'ab'"),
+        (with_vocabulary(vocab={"b": 1, "a": 2, "ab": 3}), "other ids for 2 tokens: 'a' is 1 and 2"),
+        (with_vocabulary(vocab={"a": 1, "b": 2}), "1 token of the vocabulary in one only: 'ab'"),
         (with_vocabulary(merges=["b a"]), "join characters by different rules"),
         (with_vocabulary(type="Unigram", vocab=[["<end>", 0], ["a", 0], ["b", 0], ["ab", 0]]), "one is BPE"),
         (changed(TOKENIZER, added_tokens=[{"id": 0, "content": "<other>"}]), "0 is '<end>' and '<other>'"),
@@ -341,6 +341,12 @@ def test_sizes_for_people(nbytes: float, text: str):
 )
 def test_durations_for_people(seconds: float, text: str):
     assert cost.duration(seconds) == text
+
+
+def test_one_is_not_many(pair: Make):
+    assert [counted(n, "tensor") for n in (0, 1, 2000)] == ["0 tensors", "1 tensor", "2,000 tensors"]
+    finding = find(pair(arrays={**FINE, Q: np.ones((32, 64), "f4")}), "different-shapes")
+    assert finding and " 1 tensor in another shape than " in finding.title
 
 
 def test_blocks_come_first(pair: Make):
