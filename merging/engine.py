@@ -4,12 +4,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from merging.blocks import Job, copy_block, measure_block, merge_block
 from merging.checkpoint import INDEX, Checkpoint
@@ -23,6 +24,8 @@ from merging.recipe import ModelRef, Recipe, settings_for
 from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
 from merging.writer import ShardFile, check_place, check_space, staged, write_files
+
+Result = TypeVar("Result")
 
 WORD = 0.2  # seconds between two words on progress, at least
 
@@ -97,9 +100,7 @@ def merge(
     check_space(out, plan.disk_bytes)
     with staged(out) as folder:
         run = Run(recipe, models, plan, device, folder, threading.Event())
-        yield from compare(run)
-        write_files(folder, donated_files(models[0], written_dtype(plan)))
-        cards = read_cards(used)
+        cards = yield from in_background(run, lambda: begin(run, used))
         digests = yield from write_shards(run)
         if (index := index_of(plan)) is not None:
             write_files(folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
@@ -109,10 +110,24 @@ def merge(
     yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
 
 
-def compare(run: Run) -> Iterator[Progress]:
-    """Make sure that the output heads that are left out are copies."""
-    for _ in compare_heads(run.checkpoints, frozenset(s.name for shard in run.plan.shards for s in shard.steps)):
-        yield progress(run, 1, 0)
+def begin(run: Run, checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any]:
+    """All that may fail before the weights are read: the heads that are left out, small files. Returns the cards."""
+    compare_heads(run.checkpoints, frozenset(s.name for shard in run.plan.shards for s in shard.steps))
+    write_files(run.folder, donated_files(run.checkpoints[0], written_dtype(run.plan)))
+    return read_cards(checkpoints)
+
+
+def in_background(run: Run, work: Callable[[], Result]) -> Generator[Progress, None, Result]:
+    """Do something slow in a thread, so that one can leave meanwhile."""
+    with ThreadPoolExecutor(1, "begin") as pool:
+        doing = pool.submit(work)
+        try:
+            while not wait([doing], timeout=WORD).done:
+                yield progress(run, 1, 0)
+            return doing.result()
+        except BaseException:
+            run.stop()
+            raise
 
 
 def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:

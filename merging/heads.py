@@ -1,6 +1,6 @@
 """Output heads that are stored although the embeddings serve as head: only a true copy of them may be left out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from merging.checkpoint import Checkpoint
 from merging.errors import MergeError
@@ -35,20 +35,18 @@ def same(checkpoint: Checkpoint, a: TensorInfo, b: TensorInfo, start: int, end: 
     return found[0] == found[1]
 
 
-def compare_heads(checkpoints: Sequence[Checkpoint], written: frozenset[str]) -> Iterator[None]:
-    """Compare every head that is left out with its embeddings, to the last byte, a block at a time."""
+def compare_heads(checkpoints: Sequence[Checkpoint], written: frozenset[str]) -> None:
+    """Compare every head that is left out with its embeddings, to the last byte."""
     for checkpoint in checkpoints:
         for head in heads_of(checkpoint):
-            if head not in written:
-                yield from compare_head(checkpoint, head)
+            if head not in written and not is_copy(checkpoint, head):
+                raise MergeError(
+                    f"{checkpoint.label} shares its embeddings with its output head (tie_word_embeddings), but stores "
+                    f"{head!r} as well, and it differs from them in a few places. Load the model and save it again."
+                )
 
 
-def compare_head(checkpoint: Checkpoint, head: str) -> Iterator[None]:
+def is_copy(checkpoint: Checkpoint, head: str) -> bool:
     copy, table = checkpoint.tensors[head], original(checkpoint, head)
-    for at in range(0, copy.nbytes, BLOCK):
-        if table is None or not same(checkpoint, copy, table, at, min(at + BLOCK, copy.nbytes)):
-            raise MergeError(
-                f"{checkpoint.label} shares its embeddings with its output head (tie_word_embeddings), but stores "
-                f"{head!r} as well, and it differs from them in a few places. Load the model and save it again."
-            )
-        yield
+    blocks = ((at, min(at + BLOCK, copy.nbytes)) for at in range(0, copy.nbytes, BLOCK))
+    return table is not None and all(same(checkpoint, copy, table, *block) for block in blocks)
