@@ -12,7 +12,6 @@ from merging.card import read_front_matter, with_repo_id
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.compatibility import check
 from merging.engine import merge
-from merging.errors import MergeError
 from merging.hub import Hub, HubRepo, Patience, open_models
 from merging.recipe import Input, ModelRef, Recipe, all_models
 from space.localhub import Fault, LocalHub
