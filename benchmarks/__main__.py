@@ -1,6 +1,7 @@
 """Measure merges as whole processes, ours beside mergekit's: `python -m benchmarks`."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ HOW = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be told to stop is like Ctrl-C: nothing runs on
     parser = make_parser()
     given = parser.parse_args(arguments)
     try:

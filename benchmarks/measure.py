@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 GAUGE = Path(__file__).with_name("gauge.py")
 FLOOR = Path(__file__).with_name("floor.py")
@@ -37,20 +38,33 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         result, log = Path(folder, "result"), Path(folder, "log")
         with log.open("wb") as output:
-            subprocess.run(
-                [*PLAIN, str(GAUGE), str(result), str(seconds), *command],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env={**os.environ, **(env or {})},
-                check=False,
-            )  # fmt: skip
+            in_time = run([*PLAIN, str(GAUGE), str(result), *command], seconds, output, cwd, env or {})
         said = log.read_text(errors="replace")[-LAST_WORDS:]
+        if not in_time:
+            raise CommandFailed(f"{command[0]} was stopped after {seconds:g} seconds.\n{said}")
         if not result.exists():
             raise CommandFailed(f"{command[0]} could not be run:\n{said}")
         used = json.loads(result.read_text())
-    if used["code"] == -signal.SIGKILL and used["wall"] >= seconds:
-        raise CommandFailed(f"{command[0]} was stopped after {seconds:g} seconds.\n{said}")
     if used["code"] != 0:
         raise CommandFailed(f"{command[0]} ended with code {used['code']}:\n{said}")
     return Usage(used["wall"], used["cpu"], used["peak_bytes"])
+
+
+def run(command: Sequence[str], seconds: float, output: IO[bytes], cwd: Path | None, env: Mapping[str, str]) -> bool:
+    """Run a command to its end; False when it took longer than `seconds`. However this ends, nothing runs on."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env={**os.environ, **env},
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return True
 
 
 def measure_floor(inputs: Iterable[Path], out: Path, nbytes: int) -> Usage:
