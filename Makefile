@@ -11,7 +11,7 @@ demo: $(RUN)
 	$(BIN)/python app.py --demo $(ARGS)
 
 test: check browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ from space.jobs import Job, Jobs
 from space.models import Models
 from space.panes import Choice, choices
 from space.prompt import plain_messages
-from space.publication import check_target, suggested_name
+from space.publication import check_card, check_target, suggested_name
 from space.settings import Settings, prepare_home
 from space.tasks import Tasks, engine_options
 from space.viewer import HubFor, Viewer
@@ -145,6 +145,7 @@ class Service:
         if reason := self.may_not_publish(viewer):
             raise MergeError(reason)
         check_target(repo_id, viewer, self.hub_for(viewer.token))
+        check_card(card)
         if license and license != read_front_matter(card).get("license"):
             card = replace_metadata(card, license=license, license_name=None, license_link=None)
         payload = {

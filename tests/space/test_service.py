@@ -294,3 +294,11 @@ def test_after_a_restart_a_waiting_merge_of_a_visitor_is_run_and_one_of_a_user_a
         assert later.queue.wait(signed_in.id, 60).state == "done"
     finally:
         later.close()
+
+
+def test_a_card_that_the_hub_would_refuse_makes_no_job(merged):
+    service, job = merged
+    before = len(service.jobs(ADA))
+    with pytest.raises(MergeError):
+        service.publish(job.id, ADA, repo_id="ada/never", private=True, card="---\nlicense: [oops\n---\n# x\n")
+    assert len(service.jobs(ADA)) == before
