@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,7 +152,7 @@ def test_where_folders_lie_is_not_told(family, tmp_path, monkeypatch):
     write_model(tmp_path / "models/tune0-1", load_file(family / "tune0-1/model.safetensors"))
     monkeypatch.chdir(tmp_path)
     near, far = "models/tune0-1", str(family / "tune0-1")
-    recipe = recipe_of("linear", [near, far, family / "tune1-1"], weight=0.5)
+    recipe = recipe_of("linear", [Path(near), Path(far), family / "tune1-1"], weight=0.5)
     said = warn("mixed-dtypes", f"{near} is not {far}.", {near: f"as {tmp_path / near}", far: ""}, why="", remedy="")
     run(recipe, tmp_path / "out", findings=(said,))
     card, text = (tmp_path / "out/README.md").read_text(), (tmp_path / "out/merge_report.json").read_text()
