@@ -1,10 +1,11 @@
 """Fill in, check, merge, chat, publish; then load what was published and see both skills."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import torch
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from space.localhub import LocalHub
@@ -15,12 +16,18 @@ LONG = 60_000  # ms: a first load of torch and a model on a busy machine
 
 
 def choose(page: Page, label: str, text: str) -> None:
-    """Type into a model's box until the Hub suggests the repo, and take the suggestion."""
-    box = page.get_by_label(label, exact=True).first
-    box.click()
-    box.fill("")
-    box.press_sequentially(text.split("/")[1], delay=20)
-    page.get_by_role("option", name=text, exact=True).first.click()
+    """Type into a model's box until the Hub suggests the repo, and take the suggestion.
+
+    Typed once more if need be: the list that comes when the page opens may replace what was suggested meanwhile.
+    """
+    box, option = page.get_by_label(label, exact=True).first, page.get_by_role("option", name=text, exact=True).first
+    for _ in range(3):
+        box.click()
+        box.fill("")
+        box.press_sequentially(text.split("/")[1], delay=20)
+        with suppress(TimeoutError):
+            option.click(timeout=5000)
+            break
     expect(box).to_have_value(text)
 
 
