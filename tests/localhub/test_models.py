@@ -1,6 +1,7 @@
 """What the Hub tells about models: info, listings, revisions, settings."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -92,6 +93,7 @@ def test_models_are_listed_and_searched(hub: LocalHub, ada: HfApi, bob: HfApi, r
     name = repo_id.partition("/")[2]
     for end, private in (("-open", False), ("-closed", True), ("-plain", False)):
         hub.store.create_repo(repo_id + end, private=private)
+        time.sleep(0.01)  # times are kept in milliseconds, and the order is by them
     hub.store.commit(f"{repo_id}-open", FILES)
 
     def found(api: HfApi, **query: object) -> list[str]:
