@@ -28,7 +28,6 @@ class Range:
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
 
-Weight = Annotated[float, Range(-2, 2, start=1.0)]
 Weights = Annotated[tuple[float, ...], Range(-2, 2, start=1.0)]  # a tuple: one value per model
 Fraction = Annotated[float, Range(0, 1, start=0.5)]
 Fractions = Annotated[tuple[float, ...], Range(0, 1, start=0.5)]
