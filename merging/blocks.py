@@ -5,20 +5,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from merging.budget import ALIGNED, GRAIN
+from merging.budget import ALIGNED, row_of
 from merging.checkpoint import Checkpoint
+from merging.device import Device
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS
 from merging.methods import Method
+from merging.methods.arrays import Bytes, Found, Measured, bytes_of
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, Settings, compute
 from merging.plan import Step
-from merging.soundness import TORCH_DTYPES, bytes_of, check_output, refuse_non_finite
+from merging.soundness import check_output, refuse_non_finite
 from merging.writer import ShardFile
 
 
@@ -29,9 +29,11 @@ class Job:
     step: Step
     checkpoints: Sequence[Checkpoint]
     method: Method
+    has_base: bool  # the first input is the base
     settings: Settings
     seed: int
-    device: str
+    grain: int  # elements that are computed at once
+    device: Device
     file: ShardFile
     stopped: threading.Event  # set when the merge has failed or was cancelled
 
@@ -39,6 +41,10 @@ class Job:
     def passes(self) -> int:
         """How often the tensor is gone over before it can be merged."""
         return self.method.passes(self.settings) if self.step.is_merged else 0
+
+    @property
+    def depth(self) -> float | None:
+        return None
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -53,18 +59,14 @@ class Piece:
     job: Job
     start: int  # first element
     count: int
-    buffers: Tensor  # uint8
+    buffers: Bytes
     unchecked: bool = False  # read for the first time: its numbers may not be finite
 
-    def raw(self, i: int) -> Tensor:
+    def raw(self, i: int) -> Bytes:
         """The bytes of the i-th input. Each begins aligned, whatever the types of those before it."""
         spread = -(-self.count // ALIGNED) * ALIGNED
         begin = spread * sum(self.job.sizes[:i])
         return self.buffers[begin : begin + self.count * self.job.sizes[i]]
-
-    def values(self, i: int) -> Tensor:
-        """The i-th input, which must be of floats, in its own type."""
-        return self.raw(i).view(TORCH_DTYPES[self.job.step.inputs[i].dtype])
 
     def read(self) -> None:
         for i, (info, checkpoint) in enumerate(zip(self.job.step.inputs, self.job.checkpoints, strict=True)):
@@ -73,7 +75,8 @@ class Piece:
 
     def grains(self) -> list[tuple[int, int]]:
         """Where the grains of this block begin and end, from its first element."""
-        return [(at, min(at + GRAIN, self.count)) for at in range(0, self.count, GRAIN)] or [(0, 0)]
+        grain = self.job.grain
+        return [(at, min(at + grain, self.count)) for at in range(0, self.count, grain)] or [(0, 0)]
 
     def widened(self) -> Iterator[Block]:
         """Every grain of the block, as float32 on the device."""
@@ -81,48 +84,56 @@ class Piece:
 
     def widen(self, begin: int, end: int) -> Block:
         job = self.job
-        wide = torch.empty((len(job.step.inputs), end - begin), dtype=torch.float32, device=job.device)
-        for i, row in enumerate(wide):
-            row.copy_(self.values(i)[begin:end])
-        # A sum is finite only if everything in it is. That it may overflow as well costs a second look, no more.
-        if self.unchecked and not math.isfinite(wide.sum().item()):
+        stored = [self.raw(i)[begin * size : end * size] for i, size in enumerate(job.sizes)]
+        wide, largest = job.device.widen(stored, [i.dtype for i in job.step.inputs])
+        if self.unchecked and math.isinf(largest):
             refuse_non_finite(job.step, job.checkpoints)
-        chance = Chance(job.seed, job.step.name, self.start + begin, job.device)
-        return Block(wide[0], wide[1:], chance) if job.method.needs_base else Block(None, wide, chance)
+        chance = Chance(job.seed, job.step.name, self.start + begin)
+        return Block(wide, job.has_base, chance, row_of(job.step.shape), job.depth)
 
 
-Stage = Callable[[Piece], "Tensor | None"]  # something to be done with every block of a tensor
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a stage wrote to the file."""
+
+    start: int  # byte offset in the file
+    data: memoryview
 
 
-def measure_block(piece: Piece, look: Pass) -> Tensor:
+Stage = Callable[[Piece], "Found | Written"]  # something to be done with every block of a tensor
+
+
+def measure_block(piece: Piece, look: Pass) -> Found:
     """One pass of a measure over a block."""
-    return look(piece.widened()).cpu()
+    return look(piece.widened())
 
 
-def merge_block(piece: Piece, measured: Any) -> None:
+def merge_block(piece: Piece, measured: Measured) -> Written:
     """Compute a block and write it to its place, rounded once."""
-    job = piece.job
-    merged = torch.empty(piece.count, dtype=TORCH_DTYPES[job.step.dtype])
+    job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
+    merged = np.empty(piece.count * size, np.uint8)
     for (begin, end), block in zip(piece.grains(), piece.widened(), strict=True):
         wide = compute(job.method, block, measured, job.settings)
-        check_output(job.step, wide)
-        merged[begin:end].copy_(wide)
-    write_block(piece, merged)
+        largest = job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size])
+        check_output(job.step, largest)
+    return write_block(piece, merged)
 
 
-def copy_block(piece: Piece) -> None:
+def copy_block(piece: Piece) -> Written:
     """Write a block of whole numbers, which must be the same in every model."""
     first, labels = piece.raw(0), [c.label for c in piece.job.checkpoints]
     for i, label in enumerate(labels):
-        if not torch.equal(first, piece.raw(i)):
+        if not np.array_equal(first, piece.raw(i)):
             raise MergeError(
                 f"{piece.job.step.name!r} holds whole numbers, which are copied and not merged, but they are not the "
                 f"same in {labels[0]} and {label}. Merge models that agree on them."
             )
-    write_block(piece, first)
+    return write_block(piece, first)
 
 
-def write_block(piece: Piece, data: Tensor) -> None:
+def write_block(piece: Piece, data: Bytes) -> Written:
     job = piece.job
+    found = Written(job.step.start + piece.start * (DTYPE_BITS[job.step.dtype] // 8), bytes_of(data))
     if not job.stopped.is_set():
-        job.file.write(bytes_of(data), job.step.start + piece.start * (DTYPE_BITS[job.step.dtype] // 8))
+        job.file.write(found.data, found.start)
+    return found

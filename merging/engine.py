@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 
 from merging.blocks import Job, copy_block, measure_block, merge_block
 from merging.checkpoint import INDEX, Checkpoint
-from merging.device import choose_device
+from merging.device import Device, choose_device
 from merging.donor import donated_files
-from merging.header import DTYPE_BITS
 from merging.heads import compare_heads
 from merging.methods import METHODS
 from merging.plan import Plan, Shard, index_of, make_plan
-from merging.recipe import ModelRef, Recipe, settings_for
+from merging.recipe import ModelRef, Recipe, settings_for, takes_base
 from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
 from merging.writer import ShardFile, check_place, check_space, staged, write_files
@@ -65,7 +64,7 @@ class Run:
     recipe: Recipe
     checkpoints: Sequence[Checkpoint]  # in the order of Plan.models
     plan: Plan
-    device: str
+    device: Device
     folder: Path
     stopped: threading.Event
     done_bytes: int = 0
@@ -104,7 +103,7 @@ def merge(
         digests = yield from write_shards(run)
         if (index := index_of(plan)) is not None:
             write_files(folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
-        outcome = Outcome(started, now(), device, options.shard_bytes, digests)
+        outcome = Outcome(started, now(), device.name, options.shard_bytes, digests)
         report = make_report(recipe, used, plan, outcome, findings)
         write_files(folder, report_files(report, cards, recipe, used))
     yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
@@ -149,7 +148,7 @@ def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:
 
 def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: ThreadPoolExecutor) -> Iterator[Progress]:
     tensors = ((job, stages(job)) for job in jobs(run, shard, file))
-    for finished in Schedule(tensors, run.plan.budget, pool):
+    for finished in Schedule(tensors, run.plan.budget, run.device, pool):
         if finished is not None:
             note(run, finished, file)
         file.hash_some()
@@ -162,7 +161,10 @@ def jobs(run: Run, shard: Shard, file: ShardFile) -> Iterator[Job]:
     method, seed = METHODS[run.recipe.method], run.recipe.seed
     for step in shard.steps:
         settings = settings_for(run.recipe, step.name)
-        yield Job(step, run.checkpoints, method, settings, seed, run.device, file, run.stopped)
+        grain = run.plan.budget.grain(step.shape)
+        yield Job(
+            step, run.checkpoints, method, takes_base(run.recipe), settings, seed, grain, run.device, file, run.stopped
+        )
 
 
 def stages(job: Job) -> Stages:
@@ -172,7 +174,7 @@ def stages(job: Job) -> Stages:
         return
     measured = None
     if job.method.measure:
-        passes = job.method.measure(job.step.numel, job.settings)
+        passes = job.method.measure(job.step.shape, job.settings)
         try:
             look = next(passes)
             while True:
@@ -187,11 +189,9 @@ def note(run: Run, finished: Finished, file: ShardFile) -> None:
     """Count what a block moved; let the file know what of it is written."""
     piece, step = finished.piece, finished.piece.job.step
     run.done_bytes += piece.count * sum(piece.job.sizes) if finished.was_read else 0
-    if finished.was_written:
-        size = DTYPE_BITS[step.dtype] // 8
-        start = step.start + piece.start * size
-        file.mark(start, start + piece.count * size)
-        run.done_bytes += piece.count * size
+    if finished.written:
+        file.mark(finished.written.start, finished.written.data)
+        run.done_bytes += len(finished.written.data)
     run.tensors_done += finished.task_done
     run.tensor = step.name
 

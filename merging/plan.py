@@ -83,7 +83,7 @@ def make_plan(
     ]
     shards = lay_out(steps, shard_bytes)
     budget = make_budget(
-        method, [s.inputs for s in steps], memory_bytes, threads, remote=any(c.source.repo_id for c in opened)
+        method, {s.name: s.inputs for s in steps}, memory_bytes, threads, remote=any(c.source.repo_id for c in opened)
     )
     write_bytes = sum(s.nbytes for s in shards)
     others = sum(size for _, size in copied_files(opened[0])) + REPORT_BYTES + REPORT_BYTES_PER_TENSOR * len(steps)
@@ -100,7 +100,7 @@ def make_plan(
 
 def reads(recipe: Recipe, method: Method, step: Step, budget: Budget) -> int:
     """How often the inputs of a tensor are read: once where they can be held between the passes of a measure."""
-    if not step.is_merged or budget.holds(step.numel):
+    if not step.is_merged or budget.holds(step.shape):
         return 1
     return 1 + method.passes(settings_for(recipe, step.name))
 

@@ -165,12 +165,12 @@ def check_models(recipe: Recipe, method: Method) -> None:
         raise MergeError(f"models lists {twice} twice. List it once, with the sum of its weights.")
     if method.needs_base and recipe.base is None:
         raise MergeError(f"{method.name} needs base_model: the model that the others were fine-tuned from.")
-    if not method.needs_base and recipe.base is not None and recipe.base not in listed:
+    if not method.takes_base and recipe.base is not None and recipe.base not in listed:
         raise MergeError(
             f"{method.name} merges the models of its list, and base_model {recipe.base} is not among them. "
             "Add it to models, or remove base_model."
         )
-    count, beside = len(merged_inputs(recipe)), " besides the base" if method.needs_base else ""
+    count, beside = len(merged_inputs(recipe)), " besides the base" if takes_base(recipe) else ""
     if count < method.min_models:
         raise MergeError(f"{method.name} needs at least {plural(method.min_models)}{beside}; the recipe has {count}.")
     if method.max_models is not None and count > method.max_models:
@@ -184,7 +184,7 @@ def plural(models: int) -> str:
 def check_settings(recipe: Recipe, method: Method) -> None:
     """Every required parameter has a value, and the values go together."""
     for i, model in enumerate(recipe.models):
-        if method.needs_base and model.model == recipe.base:
+        if takes_base(recipe) and model.model == recipe.base:
             continue
         for p in method.params:
             if p.per_model and p.default is None and p.name not in model.parameters and p.name not in recipe.parameters:
@@ -204,13 +204,18 @@ def all_models(recipe: Recipe) -> tuple[ModelRef, ...]:
     return tuple(dict.fromkeys((recipe.base, *listed) if recipe.base else listed))
 
 
+def takes_base(recipe: Recipe) -> bool:
+    """Whether the kernel gets the base beside the models: some methods do with and without one."""
+    return METHODS[recipe.method].takes_base and recipe.base is not None
+
+
 def merged_inputs(recipe: Recipe) -> tuple[Input, ...]:
     """The models that a kernel sees as `models`, in the order of `all_models`, with their parameters.
 
     A method with a base never takes the base for one of them, even when the recipe lists it.
     """
     listed = {i.model: i for i in recipe.models}
-    beside = recipe.base if METHODS[recipe.method].needs_base else None
+    beside = recipe.base if takes_base(recipe) else None
     return tuple(listed[model] for model in all_models(recipe) if model != beside)
 
 

@@ -1,17 +1,17 @@
 """Which block is worked on when: tensors in order, their blocks on several threads, within a number of buffers."""
 
 import queue
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from merging.blocks import Job, Piece, Stage
+from merging.blocks import Job, Piece, Stage, Written
 from merging.budget import IN_FLIGHT, Budget
+from merging.device import Device
+from merging.methods.arrays import Bytes
 from merging.totals import Total
 
 Stages = Generator[Stage, Total, None]  # yields what to do with every block, gets the total of what that found
@@ -26,7 +26,7 @@ class Task:
     stages: Stages
     stage: Stage
     blocks: int
-    held: list[Tensor]  # buffers for every block, where the inputs stay in memory between stages; else empty
+    held: list[Bytes]  # buffers for every block, where the inputs stay in memory between stages; else empty
     first: bool = True  # in the first stage
     started: int = 0  # blocks of this stage
     finished: int = 0
@@ -38,12 +38,19 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """A thread is through with a block."""
+
+    written: Written | None  # None where it was measured
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A block that went through a stage."""
 
     piece: Piece
     was_read: bool
-    was_written: bool
+    written: Written | None
     task_done: bool  # it was the last of its tensor
 
 
@@ -54,13 +61,15 @@ class Schedule:
     all blocks of those before it are under way, so that no thread waits at the end of a tensor or of a pass over it.
     """
 
-    def __init__(self, tensors: Iterable[tuple[Job, Stages]], budget: Budget, pool: ThreadPoolExecutor) -> None:
-        self.coming, self.budget, self.pool = iter(tensors), budget, pool
+    def __init__(
+        self, tensors: Iterable[tuple[Job, Stages]], budget: Budget, device: Device, pool: ThreadPoolExecutor
+    ) -> None:
+        self.coming, self.budget, self.device, self.pool = iter(tensors), budget, device, pool
         self.upcoming = next(self.coming, None)
         self.active: list[Task] = []
-        self.free: list[Tensor] = []
+        self.free: list[Bytes] = []
         self.unmade = budget.sets  # buffers are made when they are first needed
-        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[bool | None]]] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[tuple[Task, Piece, Future[Done | None]]] = queue.SimpleQueue()
         self.in_flight = 0
 
     def __iter__(self) -> Iterator[Finished | None]:
@@ -71,8 +80,8 @@ class Schedule:
                 yield None
             else:
                 self.in_flight -= 1
-                if (was_written := future.result()) is not None:
-                    yield self.finish(task, piece, was_written)
+                if (done := future.result()) is not None:
+                    yield self.finish(task, piece, done.written)
         assert not self.active and self.upcoming is None, "there were no buffers for a block, and none in use"
 
     def start_blocks(self) -> bool:
@@ -96,8 +105,8 @@ class Schedule:
         if self.upcoming is None:
             return None
         job, stages = self.upcoming
-        blocks = self.budget.blocks(job.step.numel)
-        holds = job.passes > 0 and self.budget.holds(job.step.numel)
+        blocks = self.budget.blocks(job.step.shape)
+        holds = job.passes > 0 and self.budget.holds(job.step.shape)
         if self.room() < (blocks if holds else 1):
             return None
         task = Task(job, stages, next(stages), blocks, [self.take() for _ in range(blocks)] if holds else [])
@@ -105,14 +114,14 @@ class Schedule:
         self.upcoming = next(self.coming, None)
         return task
 
-    def take(self) -> Tensor:
+    def take(self) -> Bytes:
         if self.free:
             return self.free.pop()
         self.unmade -= 1
-        return torch.empty(self.budget.set_bytes, dtype=torch.uint8)
+        return self.device.buffer(self.budget.set_bytes)
 
     def start_block(self, task: Task) -> None:
-        block, size = task.started, self.budget.block
+        block, size = task.started, self.budget.block(task.job.step.shape)
         count = min(size, task.job.step.numel - block * size)
         buffers = task.held[block] if task.held else self.take()
         piece = Piece(task.job, block * size, count, buffers, unchecked=task.first)
@@ -121,12 +130,12 @@ class Schedule:
         task.started += 1
         self.in_flight += 1
 
-    def finish(self, task: Task, piece: Piece, was_written: bool) -> Finished:
+    def finish(self, task: Task, piece: Piece, written: Written | None) -> Finished:
         was_read = task.reads
         task.finished += 1
         if not task.held:
             self.free.append(piece.buffers)
-        return Finished(piece, was_read, was_written, task.finished == task.blocks and not self.go_on(task))
+        return Finished(piece, was_read, written, task.finished == task.blocks and not self.go_on(task))
 
     def go_on(self, task: Task) -> bool:
         """Begin the next stage of a tensor; False when there is none."""
@@ -140,42 +149,30 @@ class Schedule:
         return True
 
 
-def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> bool | None:
-    """What a thread does with a block; True when it was written, None when all has stopped. An error stops all."""
+def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> Done | None:
+    """What a thread does with a block; None when all has stopped. An error stops all."""
     stopped = piece.job.stopped
     try:
         if read:
             piece.read()
         if stopped.is_set():  # perhaps before all was read
             return None
-        found = stage(piece)
+        with piece.job.device.working():
+            found = stage(piece)
     except BaseException:
         stopped.set()
         raise
-    if found is not None:
-        total.add(piece.start, found)
-    return found is None
+    if isinstance(found, Written):
+        return Done(found)
+    total.add(piece.start, found)
+    return Done(None)
 
 
 @contextmanager
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads on each of which torch computes alone: one block is one thread's work.
-
-    torch keeps the number per thread, with a default for new ones; the caller's own setting is put back. A thread
-    takes the default when it first asks for the number, which therefore comes before it sets its own.
-    """
-    before, ready = torch.get_num_threads(), threading.Barrier(count)
+    """The threads that work on blocks, and end at once when the block of code that uses them does."""
     keep_freed_memory()
-
-    def begin() -> None:
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-        ready.wait()
-
-    with ThreadPoolExecutor(count, "merge", initializer=begin) as pool:
-        for started in [pool.submit(int) for _ in range(count)]:
-            started.result()
-        torch.set_num_threads(before)
+    with ThreadPoolExecutor(count, "merge") as pool:
         try:
             yield pool
         finally:
@@ -187,4 +184,4 @@ def keep_freed_memory() -> None:
 
     It raises its thresholds to the largest block that was freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD).
     """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
+    np.empty(31 * 2**20, np.uint8)

@@ -4,31 +4,31 @@ import math
 import threading
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from merging.methods.arrays import Counts, Found, Sums
 
 
 @dataclass(slots=True)
 class Total:
-    """Whole numbers are added as they come. Fractions are kept by grain, and added at the end with one rounding.
-
-    Threads add what they found themselves: torch would use all cores for it in the thread that waits for them.
-    """
+    """Whole numbers are added as they come. Fractions are kept by grain, and added at the end with one rounding."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    whole: Tensor | None = None
-    parts: dict[int, Tensor] = field(default_factory=dict)  # block -> float64 [grains, ...]
+    whole: Counts | None = None
+    parts: dict[int, Sums] = field(default_factory=dict)  # block -> float64 [grains, ...]
 
-    def add(self, block: int, found: Tensor) -> None:
+    def add(self, block: int, found: Found) -> None:
         with self.lock:
-            if found.dtype == torch.int64:
-                self.whole = found if self.whole is None else self.whole.add_(found)
-            else:
+            if found.dtype != np.int64:
                 self.parts[block] = found
+            elif self.whole is None:
+                self.whole = found
+            else:
+                self.whole += found
 
-    def value(self) -> Tensor:
+    def value(self) -> Found:
         if self.whole is not None:
             return self.whole
-        rows = torch.cat([self.parts[block] for block in sorted(self.parts)])
-        sums = [math.fsum(column) for column in rows.flatten(1).T.tolist()]
-        return torch.tensor(sums, dtype=torch.float64).view(rows.shape[1:])
+        rows = np.concatenate([self.parts[block] for block in sorted(self.parts)])
+        sums = [math.fsum(column) for column in rows.reshape(len(rows), -1).T.tolist()]
+        return np.array(sums, np.float64).reshape(rows.shape[1:])

@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class ShardFile:
     hashed: int = 0  # bytes from the start
     written: int = 0  # bytes from the start without a gap
     ahead: dict[int, int] = field(default_factory=dict)  # start -> end of what was written beyond that
+    lock: threading.Lock = field(default_factory=threading.Lock)  # threads that wait for a file's own lock spin
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def open(self) -> None:
@@ -82,17 +84,21 @@ class ShardFile:
             self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             reserve(self.handle, self.nbytes)
         self.write(memoryview(self.header), 0)
-        self.mark(0, len(self.header))
+        self.mark(0, memoryview(self.header))
 
     def write(self, data: memoryview, at: int) -> None:
         """Safe to call from several threads."""
         done = 0
-        with writing(self.path):
+        with writing(self.path), self.lock:
             while done < len(data):
                 done += os.pwrite(self.handle, data[done:], at + done)
 
-    def mark(self, start: int, end: int) -> None:
-        """Take note that a stretch is written."""
+    def mark(self, start: int, data: memoryview) -> None:
+        """Take note that a stretch is written. What comes in order is hashed at once, the rest later."""
+        end = start + len(data)
+        if start == self.hashed:
+            self.digest.update(data)
+            self.hashed = end
         if end > start:
             self.ahead[start] = end
         while (end_of_next := self.ahead.pop(self.written, None)) is not None:

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from torch import Tensor
-
+from merging.methods.arrays import Array
 from merging.methods.parts import weighted_sum
 from merging.methods.spec import Settings, Weights, method
 
@@ -24,11 +23,11 @@ def weights_sum_to_zero(settings: Settings) -> str | None:
 
 @method("Linear", paper="https://arxiv.org/abs/2203.05482", fault=weights_sum_to_zero)
 def linear(
-    models: Tensor,
+    models: Array,
     *,
     weight: Annotated[Weights, "How much of this model goes into the average."],
     normalize: Normalize = True,
-) -> Tensor:
+) -> Array:
     """The weighted average of the models (a model soup when the weights are equal).
 
     sum(w_i * x_i) / sum(w_i), or without the division. One model with normalize comes back as it was.
@@ -39,9 +38,9 @@ def linear(
 
 @method("Passthrough", models=(1, 1))
 def passthrough(
-    models: Tensor,
+    models: Array,
     *,
     scale: Annotated[Weights, "What every number of the model is multiplied by."] = (1.0,),
-) -> Tensor:
+) -> Array:
     """One model as it is, in another dtype or scaled."""
-    return models[0] * scale[0]
+    return weighted_sum(models, scale)

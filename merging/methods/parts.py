@@ -1,69 +1,84 @@
 """The steps that merge methods are made of: pure functions over one block.
 
-None of them makes a bool tensor. torch compares and selects through bool at a tenth of the speed of arithmetic, and
-these run for every element of every model.
+Here is what each of them means; loops.py has them for the CPU, gpu.py for a GPU, and both give the same bits. Arrays
+are float32, [n, m] for the same m elements of n models, or [m].
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from types import ModuleType
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from merging.methods.chance import Chance
-
-
-def weighted_sum(tensors: Tensor, weights: Sequence[float]) -> Tensor:
-    """The sum of w_i * x_i over the stack, in order; each product and each sum is rounded, on every device alike."""
-    total = tensors[0] * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total.add_(tensor * weight)
-    return total
+from merging.methods import loops
+from merging.methods.arrays import Array, Sums
+from merging.methods.chance import Chance, limits
 
 
-def weigh(tensors: Tensor, weights: Sequence[float]) -> Tensor:
-    """Multiply the i-th of the stack by the i-th weight."""
-    return tensors * torch.tensor(weights, dtype=torch.float32, device=tensors.device)[:, None]
+def forms(array: Array) -> ModuleType:
+    """The module that has the steps for what an array is."""
+    if isinstance(array, np.ndarray):
+        return loops
+    from merging.methods import gpu  # torch takes two seconds to import, and only a GPU needs it
+
+    return gpu
 
 
-def keep_from(x: Tensor, cut: float) -> Tensor:
-    """Keep the entries of magnitude `cut` or more, zero the others."""
-    if cut == 0:
-        return x
-    below = torch.nextafter(torch.tensor(cut, dtype=torch.float32), torch.tensor(0.0)).item()
-    return torch.nn.functional.hardshrink(x, below)  # keeps what is greater than its argument
+@lru_cache(maxsize=256)
+def floats(values: tuple[float, ...]) -> Array:
+    return np.array(values, np.float32)
 
 
-def keep_by_chance(deltas: Tensor, density: Sequence[float], chance: Chance) -> Tensor:
-    """Keep each entry of the i-th delta with probability density_i, zero the others."""
-    kept = torch.empty_like(deltas)
-    for i, delta in enumerate(deltas):
-        mask = chance.keep(i, density[i], delta.numel())
-        torch.bitwise_and(delta.view(torch.int32), mask, out=kept[i].view(torch.int32))
-    return kept
+def weighted_sum(tensors: Array, weights: Sequence[float]) -> Array:
+    """The sum of w_i * x_i over the stack, in order: [m]."""
+    found: Array = forms(tensors).weighted_sum(tensors, floats(tuple(weights)))
+    return found
 
 
-def elect(weighted: Tensor) -> Tensor:
-    """The sign that wins the vote at each element: 1.0 where the sum is zero or more, else -1.0."""
-    total = weighted[0].clone()
-    for delta in weighted[1:]:
-        total.add_(delta)
-    return torch.ge(total, 0, out=total).mul_(2).sub_(1)
+def add_changes(base: Array, models: Array, weights: Sequence[float]) -> Array:
+    """base + the sum of w_i * (x_i - base), in order: [m]."""
+    found: Array = forms(models).add_changes(base, models, floats(tuple(weights)))
+    return found
 
 
-def sum_of_agreeing(weighted: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The sum of the entries that have the elected sign, and the sum of the weights of those that do.
+def keep_from(tensors: Array, cuts: Sequence[float]) -> Array:
+    """Of the i-th of the stack, keep the entries of magnitude cut_i or more, zero the others: [n, m]."""
+    if not any(cuts):
+        return tensors
+    found: Array = forms(tensors).keep_from(tensors, floats(tuple(cuts)))
+    return found
 
-    An entry that is zero has no sign, and does not vote or count.
+
+def keep_by_chance(tensors: Array, density: Sequence[float], chance: Chance) -> Array:
+    """Keep each entry of the i-th of the stack with probability density_i, zero the others: [n, m]."""
+    keys, below = chance.keys(len(tensors)), limits(density)
+    found: Array = forms(tensors).keep_by_chance(tensors, keys, below, chance.start)
+    return found
+
+
+def sum_of_agreeing(changes: Array, factors: Sequence[float], weights: Sequence[float]) -> tuple[Array, Array]:
+    """The sum of those f_i * x_i that have the elected sign, and the sum of the w_i of those: [m] both.
+
+    The sign of the sum of all f_i * x_i is elected; + where it is zero. An entry that is zero has no sign, and does
+    not vote or count.
     """
-    sign = elect(weighted)
-    total, voters = torch.zeros_like(sign), torch.zeros_like(sign)
-    for delta, weight in zip(weighted, weights, strict=True):
-        agreeing = (delta * sign).clamp_min_(0)
-        total.add_(agreeing)
-        voters.add_(torch.gt(agreeing, 0, out=agreeing), alpha=weight)
-    return total.mul_(sign), voters
+    found: tuple[Array, Array] = forms(changes).sum_of_agreeing(changes, floats(tuple(factors)), floats(tuple(weights)))
+    return found
 
 
-def zero_to_one(x: Tensor) -> Tensor:
+def zero_to_one(x: Array) -> Array:
     """A divisor in which zeros have become ones."""
-    return torch.eq(x, 0, out=torch.empty_like(x)).add_(x)
+    found: Array = x + (x == 0)
+    return found
+
+
+def absolute_sums(tensors: Array) -> Sums:
+    """The sum of magnitudes of each of the stack: float64 [n]."""
+    found: Sums = forms(tensors).absolute_sums(tensors)
+    return found
+
+
+def gram(tensors: Array) -> Sums:
+    """The inner products of each of the stack with each: float64 [n, n]."""
+    found: Sums = forms(tensors).gram(tensors)
+    return found

@@ -1,14 +1,12 @@
 """Interpolation along the arc between two models."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
-from merging.methods.measures import row_sums
-from merging.methods.spec import Block, Fraction, Pass, Settings, method
+from merging.methods.arrays import Array, Sums
+from merging.methods.measures import products_with_base
+from merging.methods.spec import Fraction, Pass, Settings, Shape, method
 
 NEARLY_PARALLEL = 0.9995  # mergekit's: |cosine| above this is interpolated along the line
 LEAST_NORM = 1e-8  # mergekit's: a shorter vector is not normalised
@@ -16,20 +14,9 @@ LEAST_NORM = 1e-8  # mergekit's: a shorter vector is not normalised
 Shares = tuple[float, float]  # how much of the base and of the model
 
 
-def squares_and_products(grains: Iterator[Block]) -> Tensor:
-    return torch.stack([squares_and_product(block) for block in grains])
-
-
-def squares_and_product(block: Block) -> Tensor:
-    """Sums over a grain, float64 [3]: base squared, model squared, base times model."""
-    assert block.base is not None
-    base, model = block.base.double(), block.models[0].double()
-    return row_sums(torch.stack([base * base, model * model, base * model]))
-
-
-def arc_shares(numel: int, settings: Settings) -> Generator[Pass, Tensor, Shares]:
+def arc_shares(shape: Shape, settings: Settings) -> Generator[Pass, Sums, Shares]:
     """The shares of both ends, from the angle between the two whole tensors as vectors."""
-    base, model, product = (yield squares_and_products).tolist()
+    (base, product), (_, model) = (yield products_with_base).tolist()
     for square in (base, model):
         product /= math.sqrt(square) if math.sqrt(square) > LEAST_NORM else 1
     return shares(product, settings["t"])
@@ -50,12 +37,12 @@ def shares(cosine: float, t: float) -> Shares:
     passes=lambda settings: 1,
 )
 def slerp(
-    base: Tensor,
-    models: Tensor,
+    base: Array,
+    models: Array,
     measured: Shares,
     *,
     t: Annotated[Fraction, "Where between the base (0) and the other model (1) the result lies."],
-) -> Tensor:
+) -> Array:
     """Interpolate between the base and one model along the arc that joins them.
 
     Each tensor is one vector; the angle is between directions, the shares are applied to the tensors as they are.
@@ -63,4 +50,6 @@ def slerp(
     tensor of norm below 1e-8 counts as at a right angle. The angle is computed in float64.
     """
     of_base, of_model = measured
-    return (base * of_base).add_(models[0] * of_model)
+    found = base * of_base
+    found += models[0] * of_model
+    return found

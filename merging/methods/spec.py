@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from torch import Tensor
-
+from merging.methods.arrays import Array, Found, Measured
 from merging.methods.chance import Chance
 
+Shape = tuple[int, ...]
 Setting = bool | int | float  # a parameter's value as a recipe gives it
 Settings = Mapping[str, Any]  # keyword arguments of a kernel: a tuple (one value per model) or one value
 
@@ -49,24 +49,39 @@ class Param:
 class Block:
     """The same stretch of one tensor from every model, as float32: what kernels and measures look at.
 
-    `models` is [n, elements], without the base where the method has one; `base` is [elements]. Neither may be changed.
+    `wide` is [n, m], the base first where the merge has one. None of it may be changed.
     """
 
-    base: Tensor | None
-    models: Tensor
+    wide: Array
+    has_base: bool
     chance: Chance
+    row: int = 1  # elements along the tensor's last dimension; a method by rows gets whole ones
+    depth: float | None = None  # of its layer: 0 for the first, 1 for the last; None outside the layers
+
+    @property
+    def base(self) -> Array | None:
+        """[m]; None where the method takes no base or the recipe has none."""
+        base: Array = self.wide[0]
+        return base if self.has_base else None
+
+    @property
+    def models(self) -> Array:
+        """[n, m], without the base."""
+        return self.wide[1:] if self.has_base else self.wide
 
     @cached_property
-    def deltas(self) -> Tensor:
-        """What each model changed: [n, elements]."""
-        assert self.base is not None, "only a method with a base has deltas"
-        return self.models - self.base
+    def deltas(self) -> Array:
+        """What each model changed: [n, m]."""
+        assert self.has_base, "without a base there are no deltas"
+        deltas: Array = self.models - self.wide[0]
+        return deltas
 
 
 # Looks at some grains of a tensor. Returns counts (int64), or one row of sums for each grain (float64); the engine
 # adds these up over the tensor, and sends the total to the measure.
-Pass = Callable[[Iterator[Block]], Tensor]
-Measure = Callable[[int, Settings], Generator[Pass, Tensor, Any]]
+Pass = Callable[[Iterator[Block]], Found]
+Measure = Callable[[Shape, Settings], Generator[Pass, Any, Measured]]
+Granularity = Literal["element", "row", "tensor"]  # what a kernel must see at once
 
 
 def no_passes(settings: Settings) -> int:
@@ -86,22 +101,25 @@ class Method:
     summary: str  # first sentence of the docstring
     paper: str
     needs_base: bool
+    takes_base: bool  # or may do without
     min_models: int  # besides the base
     max_models: int | None
     params: tuple[Param, ...]
     random: bool  # whether the seed matters
-    fn: Callable[..., Tensor]
+    fn: Callable[..., Array]
     inputs: tuple[str, ...]  # fields of Block that the kernel takes, in order
     measure: Measure | None  # what it must know of the whole tensor first
     passes: Callable[[Settings], int]  # how often the measure goes over the tensor
     fault: Callable[[Settings], str | None]  # what is wrong with a combination of settings, as a sentence
     without_effect: tuple[str, ...]  # parameters mergekit takes here that change nothing; accepted so that recipes port
+    granularity: Granularity
 
     def param(self, name: str) -> Param | None:
         return next((p for p in self.params if p.name == name), None)
 
 
 METHODS: dict[str, Method] = {}
+FIELDS = ("base", "models", "deltas", "chance", "row", "depth")
 
 
 def method(
@@ -113,32 +131,40 @@ def method(
     passes: Callable[[Settings], int] = no_passes,
     fault: Callable[[Settings], str | None] = no_fault,
     without_effect: tuple[str, ...] = (),
-) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    granularity: Granularity = "element",
+) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
     """Register a kernel. Its signature is the whole declaration.
 
-    Positional arguments named `base`, `models`, `deltas` or `chance` are the fields of Block; one more, after them,
-    takes what `measure` found. Keyword-only arguments are the settings, with type, range, help and default; one
-    without a default must be given in the recipe. `models` is how many the method takes besides the base.
-    A kernel returns float32 [elements], is pure, and treats every element alike, so that blocks may be cut anywhere.
+    Positional arguments named as in FIELDS are fields of Block; one more, after them, takes what `measure` found. A
+    base annotated `Array | None` may be left out of the recipe. Keyword-only arguments are the settings, with type,
+    range, help and default; one without a default must be given in the recipe. `models` is how many the method takes
+    besides the base. A kernel returns float32 [m] and is pure. By default it treats every element alike, so that
+    blocks may be cut anywhere; with the granularity "row" or "tensor" it gets whole rows, or all of the tensor.
     """
 
-    def register(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def register(fn: Callable[..., Array]) -> Callable[..., Array]:
         positional = [p.name for p in inspect.signature(fn).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        inputs = tuple(name for name in positional if name in ("base", "models", "deltas", "chance"))
+        inputs = tuple(name for name in positional if name in FIELDS)
+        takes_base = "base" in inputs or "deltas" in inputs
         if fn.__name__ in METHODS or len(positional) - len(inputs) != (measure is not None):
             raise TypeError(f"the merge method {fn.__name__} is declared twice, or takes no measure or too many")
         METHODS[fn.__name__] = Method(
             name=fn.__name__, title=title, summary=(inspect.getdoc(fn) or "").split(".")[0] + ".", paper=paper,
-            needs_base="base" in inputs, min_models=models[0], max_models=models[1], params=tuple(read_params(fn)),
+            needs_base=takes_base and not base_is_optional(fn), takes_base=takes_base,
+            min_models=models[0], max_models=models[1], params=tuple(read_params(fn)),
             random="chance" in inputs, fn=fn, inputs=inputs, measure=measure, passes=passes, fault=fault,
-            without_effect=without_effect,
+            without_effect=without_effect, granularity=granularity,
         )  # fmt: skip
         return fn
 
     return register
 
 
-def read_params(fn: Callable[..., Tensor]) -> list[Param]:
+def base_is_optional(fn: Callable[..., Array]) -> bool:
+    return type(None) in get_args(get_type_hints(fn).get("base"))
+
+
+def read_params(fn: Callable[..., Array]) -> list[Param]:
     hints = get_type_hints(fn, include_extras=True)
     keywords = (p for p in inspect.signature(fn).parameters.values() if p.kind is p.KEYWORD_ONLY)
     return [read_param(p, hints[p.name]) for p in keywords]
@@ -158,7 +184,7 @@ def read_param(p: inspect.Parameter, hint: Any) -> Param:
     )
 
 
-def compute(method: Method, block: Block, measured: Any, settings: Settings) -> Tensor:
+def compute(method: Method, block: Block, measured: Measured, settings: Settings) -> Array:
     """Run a kernel on one block."""
-    tensors = [getattr(block, name) for name in method.inputs]
-    return method.fn(*tensors, *([measured] if method.measure else []), **settings)
+    fields = [getattr(block, name) for name in method.inputs]
+    return method.fn(*fields, *([measured] if method.measure else []), **settings)

@@ -4,14 +4,12 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
+from merging.methods.arrays import Array, Sums
 from merging.methods.chance import Chance
 from merging.methods.linear import Normalize, weights_sum_to_zero
 from merging.methods.measures import l1_factors, magnitude_cuts, sums_around
-from merging.methods.parts import keep_by_chance, keep_from, sum_of_agreeing, weigh, weighted_sum, zero_to_one
-from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Weights, method
+from merging.methods.parts import add_changes, keep_by_chance, keep_from, sum_of_agreeing, weighted_sum, zero_to_one
+from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Shape, Weights, method
 
 Lambda = Annotated[float, Range(-3, 3), "What the merged change is multiplied by before it is added to the base."]
 Weighted = Annotated[Weights, "How much of this model's change is added: its lambda."]
@@ -22,45 +20,40 @@ Rescale = Annotated[bool, "Scale what was kept to the sum of magnitudes from bef
 Factors = tuple[float, ...]  # one for each model
 
 
-def add_sum(
-    base: Tensor, deltas: Tensor, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
-) -> Tensor:
-    """base + lambda * sum(w_i * f_i * delta_i), divided by sum(w_i) if asked."""
+def shares(weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float) -> list[float]:
+    """What each change is multiplied by: lambda * w_i * f_i, divided by sum(w_i) if asked."""
     total = sum(weight) if normalize else 1
-    return weighted_sum(deltas, [lambda_ * w * f / total for w, f in zip(weight, factors, strict=True)]).add_(base)
+    return [lambda_ * w * f / total for w, f in zip(weight, factors, strict=True)]
 
 
 def add_agreed(
-    base: Tensor, deltas: Tensor, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
-) -> Tensor:
-    """The same, of only those entries whose sign wins the vote; divided, if asked, by the weights of these."""
-    change, voters = sum_of_agreeing(weigh(deltas, [w * f for w, f in zip(weight, factors, strict=True)]), weight)
+    base: Array, deltas: Array, weight: Sequence[float], factors: Factors, *, normalize: bool, lambda_: float
+) -> Array:
+    """base + lambda * the sum of those w_i * f_i * delta_i of the elected sign; divided by their w_i if asked."""
+    change, voters = sum_of_agreeing(deltas, [w * f for w, f in zip(weight, factors, strict=True)], weight)
     if normalize:
-        change.div_(zero_to_one(voters))
-    return change.mul_(lambda_).add_(base)
+        change /= zero_to_one(voters)
+    change *= lambda_
+    change += base
+    return change
 
 
-def trim(deltas: Tensor, cuts: Sequence[float]) -> Tensor:
-    """Zero the changes of each model that are below its cut."""
-    return torch.stack([keep_from(delta, cut) for delta, cut in zip(deltas, cuts, strict=True)])
-
-
-def measure_trim(numel: int, settings: Settings) -> Generator[Pass, Tensor, tuple[Factors, Factors]]:
+def measure_trim(shape: Shape, settings: Settings) -> Generator[Pass, Sums, tuple[Factors, Factors]]:
     """The cut of each model, and what its kept changes are multiplied by."""
-    cuts = yield from magnitude_cuts(numel, settings)
+    cuts = yield from magnitude_cuts(shape, settings)
     if not settings["rescale"]:
         return cuts, (1.0,) * len(cuts)
 
-    before, after = (yield partial(sums_around, keep=lambda block: trim(block.deltas, cuts))).tolist()
+    before, after = (yield partial(sums_around, keep=lambda block: keep_from(block.deltas, cuts))).tolist()
     return cuts, l1_factors(before, after)
 
 
-def measure_drop(numel: int, settings: Settings) -> Generator[Pass, Tensor, Factors]:
+def measure_drop(shape: Shape, settings: Settings) -> Generator[Pass, Sums, Factors]:
     """What the kept changes of each model are multiplied by."""
     if not drops(settings):
         return (1.0,) * len(settings["density"])
 
-    def keep(block: Block) -> Tensor:
+    def keep(block: Block) -> Array:
         return keep_by_chance(block.deltas, settings["density"], block.chance)
 
     before, after = (yield partial(sums_around, keep=keep)).tolist()
@@ -83,10 +76,10 @@ def trim_passes(settings: Settings) -> int:
     without_effect=("density", "int8_mask", "rescale"),
 )
 def task_arithmetic(
-    base: Tensor, deltas: Tensor, *, weight: Weighted, normalize: Normalize = False, lambda_: Lambda = 1.0
-) -> Tensor:
+    base: Array, models: Array, *, weight: Weighted, normalize: Normalize = False, lambda_: Lambda = 1.0
+) -> Array:
     """Add the weighted differences from the base; a negative weight takes a skill away."""
-    return add_sum(base, deltas, weight, (1.0,) * len(weight), normalize=normalize, lambda_=lambda_)
+    return add_changes(base, models, shares(weight, (1.0,) * len(weight), normalize=normalize, lambda_=lambda_))
 
 
 @method(
@@ -97,8 +90,8 @@ def task_arithmetic(
     without_effect=("int8_mask",),
 )
 def ties(
-    base: Tensor,
-    deltas: Tensor,
+    base: Array,
+    deltas: Array,
     measured: tuple[Factors, Factors],
     *,
     weight: Weighted,
@@ -106,7 +99,7 @@ def ties(
     normalize: Normalize = True,
     rescale: Rescale = False,
     lambda_: Lambda = 1.0,
-) -> Tensor:
+) -> Array:
     """Trim small changes, let the models vote on each sign, average those that agree.
 
     As in mergekit, and unlike the paper: the trim is per tensor, the vote is on weighted changes, a tied vote elects
@@ -117,7 +110,7 @@ def ties(
     whichever its sort puts first; and k = 0 keeps none, where mergekit stops with an assertion.
     """
     cuts, factors = measured
-    return add_agreed(base, trim(deltas, cuts), weight, factors, normalize=normalize, lambda_=lambda_)
+    return add_agreed(base, keep_from(deltas, cuts), weight, factors, normalize=normalize, lambda_=lambda_)
 
 
 @method(
@@ -129,8 +122,8 @@ def ties(
     without_effect=("int8_mask",),
 )
 def dare_linear(  # noqa: PLR0913 - its settings
-    base: Tensor,
-    deltas: Tensor,
+    base: Array,
+    deltas: Array,
     chance: Chance,
     measured: Factors,
     *,
@@ -139,14 +132,14 @@ def dare_linear(  # noqa: PLR0913 - its settings
     normalize: Normalize = False,
     rescale: Rescale = True,
     lambda_: Lambda = 1.0,
-) -> Tensor:
+) -> Array:
     """Drop changes at random, scale up the rest, add the weighted differences.
 
     As in mergekit, and unlike the paper, the rest is scaled so that the sum of magnitudes of the tensor's change is
     what it was, and not by 1 / density; not at all where either sum is below 1e-7 (density 0 leaves the base).
     """
     kept = keep_by_chance(deltas, density, chance)
-    return add_sum(base, kept, weight, measured, normalize=normalize, lambda_=lambda_)
+    return base + weighted_sum(kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))
 
 
 @method(
@@ -157,8 +150,8 @@ def dare_linear(  # noqa: PLR0913 - its settings
     without_effect=("int8_mask",),
 )
 def dare_ties(  # noqa: PLR0913 - its settings
-    base: Tensor,
-    deltas: Tensor,
+    base: Array,
+    deltas: Array,
     chance: Chance,
     measured: Factors,
     *,
@@ -167,7 +160,7 @@ def dare_ties(  # noqa: PLR0913 - its settings
     normalize: Normalize = False,
     rescale: Rescale = True,
     lambda_: Lambda = 1.0,
-) -> Tensor:
+) -> Array:
     """Drop changes at random, scale up the rest, and add those that agree with the elected sign.
 
     Dropping and scaling are dare_linear's, the vote is that of ties; nothing is trimmed by magnitude.

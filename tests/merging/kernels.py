@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from merging.budget import row_of
 from merging.methods import METHODS, Method
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Settings, compute
@@ -14,16 +16,18 @@ from merging.totals import Total
 REQUIRED = {"weight": 0.5, "t": 0.3}
 
 
-def run(name: str, models: Tensor, base: Tensor | None = None, *, seed: Any = 0, **given: Any) -> Tensor:
+def run(
+    name: str, models: Tensor, base: Tensor | None = None, *, seed: Any = 0, depth: Any = None, **given: Any
+) -> Tensor:
     """Merge the rows of `models` by a method. A setting that is not given has its default."""
-    method = METHODS[name]
-    flat = Block(
-        base.reshape(-1) if base is not None and method.needs_base else None,
-        models.reshape(len(models), -1),
-        Chance(seed, "tensor"),
-    )
+    method, shape = METHODS[name], tuple(models.shape[1:])
+    has_base = base is not None and method.takes_base
+    stack = torch.cat([base[None], models]) if has_base and base is not None else models
+    wide = np.ascontiguousarray(stack.float().reshape(len(stack), -1).numpy())
+    block = Block(wide, has_base, Chance(seed, "tensor"), row_of(shape), depth)
     settings = settings_of(method, len(models), given)
-    return compute(method, flat, measured(method, flat, settings), settings).view(models.shape[1:])
+    merged = compute(method, block, measured(method, block, shape, settings), settings)
+    return torch.from_numpy(np.asarray(merged)).view(shape)
 
 
 def settings_of(method: Method, models: int, given: dict[str, Any]) -> Settings:
@@ -34,10 +38,10 @@ def settings_of(method: Method, models: int, given: dict[str, Any]) -> Settings:
     return settings
 
 
-def measured(method: Method, block: Block, settings: Settings) -> Any:
+def measured(method: Method, block: Block, shape: tuple[int, ...], settings: Settings) -> Any:
     if method.measure is None:
         return None
-    passes = method.measure(block.models.shape[1], settings)
+    passes = method.measure(shape, settings)
     try:
         look = next(passes)
         while True:

@@ -2,34 +2,48 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from merging.methods.chance import Chance, counters, mix
+from merging.methods.chance import Chance
+from merging.methods.loops import draw
+from merging.methods.parts import keep_by_chance
 
 COUNT = 1_000_000
 SIGMAS = 5  # of a normal distribution: one false alarm in two million
 
 
-def uniform(chance: Chance, model: int = 0, count: int = COUNT) -> torch.Tensor:
-    return chance.numbers(model, count).double() / 2**32 + 0.5
+def numbers(chance: Chance, model: int = 0, count: int = COUNT) -> torch.Tensor:
+    """int32, as they are drawn."""
+    found = np.empty(count, np.int32)
+    draw(chance.keys(model + 1)[model], chance.start, found)
+    return torch.from_numpy(found)
+
+
+def uniform(chance: Chance, model: int = 0) -> torch.Tensor:
+    return numbers(chance, model).double() / 2**32 + 0.5
 
 
 def test_the_numbers_are_those_of_splitmix64():
     # The first outputs for the seed 1234567, from the reference program https://prng.di.unimi.it/splitmix64.c.
-    found = [word % 2**64 for word in mix(counters(3, "cpu") + 1234567).tolist()]
-    assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    found = np.empty(6, np.int32)
+    draw(np.uint64(1234567), 0, found)
+    assert found.view(np.uint64).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1001])
-def test_a_stretch_is_a_part_of_the_whole(count):
-    whole = Chance(7, "w").numbers(1, 5000)
-    assert torch.equal(Chance(7, "w", start=998).numbers(1, count), whole[998 : 998 + count])
+@pytest.mark.parametrize("start", [0, 1, 2, 997, 998, 4097])
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 4099])
+def test_a_stretch_is_a_part_of_the_whole(start, count):
+    ones = np.ones((2, 10_000), np.float32)
+    whole = keep_by_chance(ones, (0.5, 0.3), Chance(7, "w"))
+    part = keep_by_chance(ones[:, :count].copy(), (0.5, 0.3), Chance(7, "w", start=start))
+    assert np.array_equal(part, whole[:, start : start + count])
 
 
 @pytest.mark.parametrize("other", [Chance(8, "w"), Chance(7, "v")])
 def test_seed_and_tensor_give_other_numbers(other):
-    assert not torch.equal(other.numbers(0, 100), Chance(7, "w").numbers(0, 100))
+    assert not torch.equal(numbers(other, count=100), numbers(Chance(7, "w"), count=100))
 
 
 def test_each_model_has_its_own():
@@ -54,13 +68,12 @@ def test_neighbours_are_not_alike(lag):
 
 @pytest.mark.parametrize("bit", range(32))
 def test_every_bit_is_set_half_the_time(bit):
-    share = (Chance(0, "w").numbers(0, COUNT) >> bit & 1).double().mean()
+    share = (numbers(Chance(0, "w")) >> bit & 1).double().mean()
     assert abs(share - 0.5) < SIGMAS * 0.5 / math.sqrt(COUNT)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1e-3, 0.2, 0.5, 0.9, 1.0])
 def test_keeps_the_share_that_was_asked_for(probability):
-    mask = Chance(0, "w").keep(0, probability, COUNT)
-    assert set(mask.unique().tolist()) <= {0, -1}
-    kept = (mask != 0).double().mean()
-    assert abs(kept - probability) <= SIGMAS * math.sqrt(probability * (1 - probability) / COUNT)
+    kept = keep_by_chance(np.ones((1, COUNT), np.float32), (probability,), Chance(0, "w"))
+    assert set(np.unique(kept).tolist()) <= {0.0, 1.0}
+    assert abs(kept.mean(dtype=float) - probability) <= SIGMAS * math.sqrt(probability * (1 - probability) / COUNT)

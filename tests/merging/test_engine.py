@@ -346,12 +346,6 @@ def test_models_are_only_read(family, tmp_path):
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in family.rglob("*")}
 
 
-def test_the_callers_number_of_threads_stays(family, tmp_path):
-    before = torch.get_num_threads()
-    run(recipe_for(family, "linear"), tmp_path / "out", Options(threads=3))
-    assert torch.get_num_threads() == before
-
-
 def test_nothing_but_the_source_is_asked(family, tmp_path):
     """The engine takes any source: here one that has no files at all."""
     inner = Folder(family / "tune0-2")

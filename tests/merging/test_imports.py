@@ -15,8 +15,7 @@ HEAVY = (
     "httpx",
     "space",
     "pandas",
-    "torch._dynamo",
-    "torch.distributed.tensor",
+    "torch",
 )
 
 

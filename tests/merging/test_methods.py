@@ -111,7 +111,7 @@ def test_methods_with_a_paper():
 
 def test_every_file_of_methods_is_imported():
     files = {m.name for m in pkgutil.iter_modules(merging.methods.__path__)}
-    assert files - {"spec", "parts", "measures", "chance"} <= set(dir(merging.methods))
+    assert files - {"spec", "parts", "loops", "gpu", "arrays", "measures", "chance"} <= set(dir(merging.methods))
 
 
 def test_what_mergekit_calls_them():

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from merging.engine import merge
 from merging.methods import METHODS
 from merging.methods.chance import Chance
+from merging.methods.parts import keep_by_chance
 from merging.recipe import settings_for
 from tests.merging import reference
 from tests.merging.kernels import noise
@@ -69,8 +70,8 @@ def expect(recipe, name, base, models):
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in settings_for(recipe, name).items()}
     if "masks" in inspect.signature(function).parameters:
         chance, density = Chance(recipe.seed, name), settings.pop("density")
-        kept = [chance.keep(i, p, base.numel()).ne(0).numpy() for i, p in enumerate(density)]
-        settings["masks"] = np.array(kept).reshape(stack.shape)
+        kept = keep_by_chance(np.ones((len(density), base.numel()), np.float32), density, chance)
+        settings["masks"] = kept.reshape(stack.shape)
     given = (base.double().numpy(), stack) if METHODS[recipe.method].needs_base else (stack,)
     return torch.from_numpy(np.asarray(function(*given, **settings)))
 

@@ -1,0 +1,65 @@
+"""Blocks on a CUDA GPU: pinned buffers, and one stream for each thread, so that copies overlap with computing."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+
+from merging.methods.arrays import Array, Bytes
+
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU, through torch."""
+
+    name: str  # cuda:0 and so on
+    streams: threading.local = field(default_factory=threading.local)
+
+    def buffer(self, nbytes: int) -> Bytes:
+        found: Bytes = torch.empty(nbytes, dtype=torch.uint8, pin_memory=self.is_cuda).numpy()
+        return found
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.name.startswith("cuda")
+
+    def working(self) -> AbstractContextManager[object]:
+        if not self.is_cuda:  # tests run the same steps on torch's CPU
+            return torch.inference_mode()
+        if not hasattr(self.streams, "own"):
+            self.streams.own = torch.cuda.Stream(self.name)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self.streams.own)
+
+    def widen(self, stored: Sequence[Bytes], dtypes: Sequence[str]) -> tuple[Array, float]:
+        there = [
+            torch.from_numpy(raw).to(self.name, non_blocking=True).view(DTYPES[dtype])
+            for raw, dtype in zip(stored, dtypes, strict=True)
+        ]
+        wide = torch.stack([row.float() for row in there])
+        return wide, largest(wide)  # type: ignore[return-value] # see arrays.py
+
+    def narrow(self, wide: Array, dtype: str, out: Bytes) -> float:
+        tensor = torch.as_tensor(wide)
+        rounded = tensor.to(DTYPES[dtype]).view(torch.uint8)
+        torch.from_numpy(out).copy_(rounded)
+        return largest(tensor)
+
+
+def largest(tensor: torch.Tensor) -> float:
+    """The largest magnitude; infinity where something is not a number."""
+    found = tensor.abs().max().item() if tensor.numel() else 0.0
+    return float(found) if found == found else float("inf")
+
+
+def best_gpu() -> str | None:
+    """The GPU with the most free memory."""
+    if not torch.cuda.is_available():
+        return None
+    from accelerate.utils.modeling import get_max_memory  # takes a second to import
+
+    free = {device: size for device, size in get_max_memory().items() if isinstance(device, int)}
+    return f"cuda:{max(free, key=lambda device: free[device])}"

@@ -1,0 +1,103 @@
+"""What a GPU computes and what the CPU computes, side by side; torch's CPU stands in where there is no GPU."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from merging.cuda import Gpu
+from merging.device import Cpu
+from merging.methods import gpu, loops
+from merging.methods.chance import Chance, limits
+from tests.merging.kernels import noise
+
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+X = noise(4, 10_001).numpy() * np.float32(0.02)
+X[1:3, ::7] = X[0, ::7]  # no change
+WEIGHTS = np.array([0.7123, -0.3, 1.1], np.float32)
+
+
+def there(array):
+    return torch.from_numpy(array).to(DEVICE)
+
+
+def same(ours, theirs):
+    assert ours.dtype == np.float32
+    assert np.array_equal(ours.view(np.uint32), theirs.cpu().numpy().view(np.uint32))
+
+
+def test_sums_have_the_same_bits():
+    base, models = X[0], X[1:].copy()
+    same(loops.weighted_sum(models, WEIGHTS), gpu.weighted_sum(there(models), WEIGHTS))
+    same(loops.add_changes(base, models, WEIGHTS), gpu.add_changes(there(base), there(models), WEIGHTS))
+    for ours, theirs in zip(
+        loops.sum_of_agreeing(models, WEIGHTS, WEIGHTS), gpu.sum_of_agreeing(there(models), WEIGHTS, WEIGHTS),
+        strict=True,
+    ):  # fmt: skip
+        same(ours, theirs)
+
+
+@pytest.mark.parametrize("start", [0, 1, 4095, 10**10 + 1])
+def test_what_is_kept_has_the_same_bits(start):
+    models, cuts = X[1:].copy(), np.array([0.0, 0.02, math.inf], np.float32)
+    same(loops.keep_from(models, cuts), gpu.keep_from(there(models), cuts))
+    keys, below = Chance(3, "w").keys(3), limits((0.2, 1.0, 0.9))
+    same(loops.keep_by_chance(models, keys, below, start), gpu.keep_by_chance(there(models), keys, below, start))
+
+
+def test_counts_are_the_same():
+    found = [np.zeros((4, 2**15), np.int64) for _ in "ab"]
+    loops.count_high_halves(X, found[0])
+    gpu.count_high_halves(there(X), found[1])
+    assert np.array_equal(found[0], found[1]) and found[0].sum() == X.size
+    bins, found = found[0].argmax(1), [np.zeros((4, 2**16), np.int64) for _ in "ab"]
+    loops.count_low_halves(X, bins, found[0])
+    gpu.count_low_halves(there(X), bins, found[1])
+    assert np.array_equal(found[0], found[1]) and found[0].sum()
+
+
+def test_sums_over_elements_agree():
+    np.testing.assert_allclose(loops.absolute_sums(X), gpu.absolute_sums(there(X)), rtol=1e-13)
+    np.testing.assert_allclose(loops.gram(X), gpu.gram(there(X)), rtol=1e-11, atol=1e-12)
+
+
+HALVES = np.arange(2**16, dtype=np.uint16)
+SPREAD = np.concatenate([
+    (noise(50_000).double() * torch.exp2(noise(50_000, seed=1).double() * 12)).float().numpy(),
+    np.array([0.0, -0.0, 65504, 65519.996, -65519.996, 2**-24, 2**-25, 2**-25 * 1.0001, -(2**-14), 2**-14 - 2**-25,
+              1e-41], np.float32),
+])  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize("device", [Cpu(), Gpu(DEVICE)], ids=["loops", "torch"])
+def test_every_stored_number_is_widened_as_torch_does(device, dtype):
+    torch_dtype = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[dtype]
+    stored = SPREAD if dtype == "F32" else HALVES
+    expected = torch.from_numpy(stored).view(torch_dtype).float().numpy()
+    finite = np.isfinite(expected)
+    for part, worst in ((expected, math.inf if dtype != "F32" else np.abs(expected).max()),
+                        (expected[finite], np.abs(expected[finite]).max())):  # fmt: skip
+        raw = stored[finite] if part is not expected else stored
+        wide, largest = device.widen([raw.copy().view(np.uint8)], [dtype])
+        assert np.array_equal(np.asarray(torch.as_tensor(wide).cpu())[0], part, equal_nan=True)
+        assert largest == worst
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize("device", [Cpu(), Gpu(DEVICE)], ids=["loops", "torch"])
+def test_rounding_is_that_of_torch(device, dtype):
+    torch_dtype = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[dtype]
+    fits = SPREAD[np.abs(SPREAD) < 65520]
+    expected = torch.from_numpy(fits).to(torch_dtype).view(torch.uint8).numpy()
+    out = np.empty_like(expected)
+    wide = fits if isinstance(device, Cpu) else there(fits)
+    assert device.narrow(wide, dtype, out) == np.abs(fits).max()
+    assert np.array_equal(out, expected)
+
+
+def test_what_is_not_a_number_is_infinitely_large():
+    for device in (Cpu(), Gpu(DEVICE)):
+        wide = np.array([1.0, math.nan], np.float32)
+        assert device.narrow(wide if isinstance(device, Cpu) else there(wide), "F32", np.empty(8, np.uint8)) == math.inf
