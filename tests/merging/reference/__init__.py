@@ -22,6 +22,7 @@ from tests.merging.reference.averages import (
     slerp,
     wise_ft,
 )
+from tests.merging.reference.chance import kept
 from tests.merging.reference.subspaces import iso_c, iso_cts, tsv
 from tests.merging.reference.task_vectors import (
     breadcrumbs,
@@ -39,7 +40,7 @@ from tests.merging.reference.votes import consensus, pcb, ram, ramplus_tl, sce
 
 __all__ = [
     "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "consensus", "dare_linear", "dare_ties", "della",
-    "della_linear", "della_probabilities", "iso_c", "iso_cts", "karcher", "linear", "lines", "model_stock",
+    "della_linear", "della_probabilities", "iso_c", "iso_cts", "karcher", "kept", "linear", "lines", "model_stock",
     "multislerp", "nearswap", "nuslerp", "passthrough", "pcb", "ram", "ramplus_tl", "sce", "slerp",
     "task_arithmetic", "ties", "tsv", "wise_ft",
 ]  # fmt: skip

@@ -192,6 +192,7 @@ def arcee_fusion(base: Array, models: Array) -> Array:
     to each probability; taken over are entries of importance >= median + 1.5 * (third quartile - first quartile).
     Quantile q of n numbers is the one at floor(q * (n - 1)) in ascending order. Rows of one element and tensors
     without dimensions have KL 0; where all importances are equal (nothing changed, one element) all is taken over.
+    A KL of at most 1e-14 counts as 0: it is rounding (softmax is blind to a row that is moved as a whole).
     Unlike mergekit: quantiles are exact for any size, where mergekit draws a million of more; and KL is to be computed
     in float64: for changes below about a thousandth it is smaller than the rounding of mergekit's float32.
     """
@@ -199,7 +200,8 @@ def arcee_fusion(base: Array, models: Array) -> Array:
     if base.size == 0:
         return base
     p, q = softmax(model) + 1e-8, softmax(base) + 1e-8
-    importance = np.abs(model - base) * (p * np.log(p / q)).sum(-1, keepdims=base.ndim > 0)
+    divergence = (p * np.log(p / q)).sum(-1, keepdims=base.ndim > 0)
+    importance = np.abs(model - base) * np.where(divergence > 1e-14, divergence, 0)
     ascending = np.sort(importance, axis=None)
     first, median, third = (ascending[quarters * (base.size - 1) // 4] for quarters in (1, 2, 3))
     return np.where(importance >= median + 1.5 * (third - first), model, base)

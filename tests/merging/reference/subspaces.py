@@ -4,9 +4,9 @@ What a matrix's singular vectors are is a question of the whole tensor, but not 
 smaller side: with tau = U S V^T, U = tau V / S, so that one pass sums tau_i^T tau_j for all pairs (float64), and one
 row pass multiplies each tau_i by a square matrix. Signs and order of singular vectors cancel in all results here.
 
-Only tensors of two dimensions are matrices. Others, and lookup tables (`table`: embeddings and heads, whose one side
-is the vocabulary), get the mean of the task vectors, as the authors' code does with all but the matrices of layers, and
-as the comparison on language models (https://arxiv.org/abs/2511.21437) does with embed_tokens and lm_head.
+Only tensors of two dimensions are matrices. Others get the mean of the task vectors, as in the authors' code. So do
+lookup tables (`table`: embeddings and heads, whose one side is the vocabulary; merging/heads.py has their names): what
+they hold is one vector for each token, not directions of a layer. It also spares the largest Gram matrices.
 
 Unlike the authors' code: directions that are not there are left out. A singular value of at most 1e-5 of the matrix's
 largest counts as zero (a LoRA has few directions; the authors' code then takes whatever vectors the solver returns),
