@@ -5,6 +5,8 @@ Two tensors agree when no entry differs by more than a millionth of the largest 
 """
 
 import inspect
+import re
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,8 +32,11 @@ AWAITED = {
     "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "karcher", "model_stock",
     "multislerp", "nearswap", "nuslerp", "ram", "ramplus_tl", "sce",
 }  # fmt: skip
-# Recipes with gradients and filters, which the engine does not read yet. Empty this too.
-UNREAD = {"linear-gradient", "passthrough-scale", "slerp-gradient", "task_arithmetic-gradient", "ties-gradient"}
+# Recipes with gradients, filters and slices, which the engine does not read yet. Empty this too.
+UNREAD = {
+    "linear-gradient", "linear-slices", "passthrough-scale", "passthrough-stack", "slerp-gradient", "slerp-slices",
+    "task_arithmetic-gradient", "ties-gradient", "ties-slices",
+}  # fmt: skip
 
 # Where we mean to differ from mergekit: the recipe, a part of the tensor's name, why.
 INTENDED = {
@@ -108,41 +113,87 @@ def models() -> dict[str, dict[str, Any]]:
     return {model: {n: t.astype(np.float64) for n, t in tensors.items()} for model, tensors in make_models().items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one model gives to a tensor of the output."""
+
+    model: str
+    name: str  # of the tensor in this model
+    scopes: list[dict[str, Any]]  # parameters, the nearest first
+
+    @property
+    def tensor(self) -> Any:
+        return models()[self.model.removeprefix("./")][self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tensor of the output: where it comes from, and what is said of it there."""
+
+    name: str
+    depth: float  # in its slice: 0 for the first layer and outside the layers, 1 for the last
+    sources: list[Source]
+    scopes: list[dict[str, Any]]
+
+
 def expect(tree: dict[str, Any], tensor: str) -> Any:
     """What the reference says to a recipe."""
     function = getattr(reference, tree["merge_method"])
-    takes = inspect.signature(function).parameters
-    base = models()[tree["base_model"].removeprefix("./")][tensor] if "base" in takes and "base_model" in tree else None
-    inputs = [m for m in tree["models"] if base is None or m["model"] != tree["base_model"]]
-    settings = {p.name: setting(tree, inputs, p, tensor) for p in takes.values() if p.name not in ("base", "models")}
-    if base is not None:
-        settings["base"] = base
-    return function(models=np.array([models()[m["model"].removeprefix("./")][tensor] for m in inputs]), **settings)
+    takes, place = inspect.signature(function).parameters, find(tree, tensor)
+    with_base = "base" in takes and "base_model" in tree
+    inputs = [s for s in place.sources if not with_base or s.model != tree["base_model"]]
+    settings = {p.name: setting(place, inputs, p) for p in takes.values() if p.name not in ("base", "models")}
+    if with_base:
+        listed = [s for s in place.sources if s.model == tree["base_model"]]
+        settings["base"] = (listed or [Source(tree["base_model"], tensor, [])])[0].tensor
+    return function(models=np.array([s.tensor for s in inputs]), **settings)
 
 
-def setting(tree: dict[str, Any], inputs: list[Any], parameter: inspect.Parameter, tensor: str) -> Any:
-    """One argument of a reference function, by mergekit's order: the model's own parameters, then the recipe's."""
-    shared, name = tree.get("parameters", {}), parameter.name.rstrip("_")
+def find(tree: dict[str, Any], tensor: str) -> Place:
+    """Embeddings belong to the first slice, the final norm and the head to the last. All models whole are one slice."""
+    whole = [{"sources": [m | {"layer_range": [0, LAYERS]} for m in tree.get("models", [])]}]
+    slices = tree.get("slices", whole)
+    if ".layers." not in tensor:
+        return placed(tree, slices[0 if "embed" in tensor else -1], tensor, 0, 0)
+    layer = int(tensor.split(".")[2])
+    for part in slices:
+        start, end = part["sources"][0]["layer_range"]
+        if layer < end - start:
+            return placed(tree, part, tensor, layer, 1 if end - start == 1 else layer / (end - start - 1))
+        layer -= end - start
+    raise KeyError(tensor)
+
+
+def placed(tree: dict[str, Any], part: dict[str, Any], tensor: str, layer: int, depth: float) -> Place:
+    scopes = [part.get("parameters", {}), tree.get("parameters", {})]
+    sources = []
+    for s in part["sources"]:
+        name = re.sub(r"layers\.\d+", f"layers.{s['layer_range'][0] + layer}", tensor)
+        sources.append(Source(s["model"], name, [s.get("parameters", {}), *scopes]))
+    return Place(tensor, depth, sources, scopes)
+
+
+def setting(place: Place, inputs: list[Source], parameter: inspect.Parameter) -> Any:
+    """One argument of a reference function."""
+    name = parameter.name.rstrip("_")
     if name == "masks":  # all or nothing: the only densities where chance decides nothing
-        shape = models()["base"][tensor].shape
-        density = setting(tree, inputs, parameter.replace(name="density", annotation="list[float]"), tensor)
-        return [np.full(shape, kept) for kept in density]
+        density = setting(place, inputs, parameter.replace(name="density", annotation="list[float]"))
+        return [np.full(s.tensor.shape, kept) for s, kept in zip(inputs, density, strict=True)]
     if "list" not in str(parameter.annotation):
-        return first([shared], name, tensor, parameter.default)
-    return [first([m.get("parameters", {}), shared], name, tensor, DEFAULTS.get(name)) for m in inputs]
+        return first(place.scopes, name, place.name, place.depth, parameter.default)
+    return [first(s.scopes, name, s.name, place.depth, DEFAULTS.get(name)) for s in inputs]
 
 
-def first(scopes: list[dict[str, Any]], name: str, tensor: str, default: Any) -> Any:
-    found = (at(scope[name], tensor) for scope in scopes if name in scope)
+def first(scopes: list[dict[str, Any]], name: str, tensor: str, depth: float, default: Any) -> Any:
+    found = (at(scope[name], tensor, depth) for scope in scopes if name in scope)
     return next((value for value in found if value is not None), default)
 
 
-def at(value: Any, tensor: str) -> Any:
+def at(value: Any, tensor: str, depth: float) -> Any:
     """A parameter's value for one tensor: as it is, of the first condition that fits, or along a gradient."""
     if not isinstance(value, list):
         return value
     if isinstance(value[0], dict):
         fits = (c for c in value if c.get("filter", "*") == "*" or c["filter"] in tensor)
-        return next((at(c["value"], tensor) for c in fits), None)
-    layer = int(tensor.split(".")[2]) if ".layers." in tensor else 0
-    return float(np.interp(layer / (LAYERS - 1), np.linspace(0, 1, len(value)), value))
+        return next((at(c["value"], tensor, depth) for c in fits), None)
+    return float(np.interp(depth, np.linspace(0, 1, len(value)), value))
