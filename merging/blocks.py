@@ -19,7 +19,6 @@ from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, Settings, compute
 from merging.plan import Step
 from merging.soundness import check_output, refuse_non_finite
-from merging.writer import ShardFile
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Job:
     seed: int
     grain: int  # elements that are computed at once
     device: Device
-    file: ShardFile
     stopped: threading.Event  # set when the merge has failed or was cancelled
 
     @cached_property
@@ -93,14 +91,14 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a stage wrote to the file."""
+class Output:
+    """What a stage made for the file."""
 
     start: int  # byte offset in the file
     data: memoryview
 
 
-Stage = Callable[[Piece], "Found | Written"]  # something to be done with every block of a tensor
+Stage = Callable[[Piece], "Found | Output"]  # something to be done with every block of a tensor
 
 
 def measure_block(piece: Piece, look: Pass) -> Found:
@@ -108,19 +106,19 @@ def measure_block(piece: Piece, look: Pass) -> Found:
     return look(piece.widened())
 
 
-def merge_block(piece: Piece, measured: Measured) -> Written:
-    """Compute a block and write it to its place, rounded once."""
+def merge_block(piece: Piece, measured: Measured) -> Output:
+    """Compute a block, rounded once."""
     job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
     merged = np.empty(piece.count * size, np.uint8)
     for (begin, end), block in zip(piece.grains(), piece.widened(), strict=True):
         wide = compute(job.method, block, measured, job.settings)
         largest = job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size])
         check_output(job.step, largest)
-    return write_block(piece, merged)
+    return output(piece, merged)
 
 
-def copy_block(piece: Piece) -> Written:
-    """Write a block of whole numbers, which must be the same in every model."""
+def copy_block(piece: Piece) -> Output:
+    """Take over a block of whole numbers, which must be the same in every model."""
     first, labels = piece.raw(0), [c.label for c in piece.job.checkpoints]
     for i, label in enumerate(labels):
         if not np.array_equal(first, piece.raw(i)):
@@ -128,12 +126,9 @@ def copy_block(piece: Piece) -> Written:
                 f"{piece.job.step.name!r} holds whole numbers, which are copied and not merged, but they are not the "
                 f"same in {labels[0]} and {label}. Merge models that agree on them."
             )
-    return write_block(piece, first)
+    return output(piece, first.copy())  # the buffers are soon used again
 
 
-def write_block(piece: Piece, data: Bytes) -> Written:
-    job = piece.job
-    found = Written(job.step.start + piece.start * (DTYPE_BITS[job.step.dtype] // 8), bytes_of(data))
-    if not job.stopped.is_set():
-        job.file.write(found.data, found.start)
-    return found
+def output(piece: Piece, data: Bytes) -> Output:
+    size = DTYPE_BITS[piece.job.step.dtype] // 8
+    return Output(piece.job.step.start + piece.start * size, bytes_of(data))

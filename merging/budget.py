@@ -92,7 +92,7 @@ def make_budget(
             f"{memory_bytes:,} bytes of memory are too few for {models} models: {method.name} needs at least "
             f"{cost(1, unit, element, scratch):,}{whole[method.granularity]}. Give the merge more memory."
         )
-    one_set, fixed = unit * grains * element, workers * (scratch + IN_FLIGHT * unit * grains * 4)
+    one_set, fixed = unit * grains * element, workers * (scratch + 3 * IN_FLIGHT * unit * grains * 4)
     sets = IN_FLIGHT * workers
     if method.measure:
         sets = max(sets, min((memory_bytes - fixed) // one_set, sets + 2 * -(-largest // (unit * grains))))
@@ -102,4 +102,4 @@ def make_budget(
 
 def cost(workers: int, elements: int, element: int, scratch: int) -> int:
     """The least bytes that so many workers need."""
-    return workers * (scratch + elements * IN_FLIGHT * (4 + element))
+    return workers * (scratch + elements * IN_FLIGHT * (3 * 4 + element))

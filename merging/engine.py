@@ -147,24 +147,21 @@ def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:
 
 
 def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: ThreadPoolExecutor) -> Iterator[Progress]:
-    tensors = ((job, stages(job)) for job in jobs(run, shard, file))
+    tensors = ((job, stages(job)) for job in jobs(run, shard))
     for finished in Schedule(tensors, run.plan.budget, run.device, pool):
         if finished is not None:
             note(run, finished, file)
-        file.hash_some()
         if (at := time.monotonic()) - run.said >= WORD:
             run.said = at
             yield progress(run, number, run.done_bytes)
 
 
-def jobs(run: Run, shard: Shard, file: ShardFile) -> Iterator[Job]:
+def jobs(run: Run, shard: Shard) -> Iterator[Job]:
     method, seed = METHODS[run.recipe.method], run.recipe.seed
     for step in shard.steps:
         settings = settings_for(run.recipe, step.name)
         grain = run.plan.budget.grain(step.shape)
-        yield Job(
-            step, run.checkpoints, method, takes_base(run.recipe), settings, seed, grain, run.device, file, run.stopped
-        )
+        yield Job(step, run.checkpoints, method, takes_base(run.recipe), settings, seed, grain, run.device, run.stopped)
 
 
 def stages(job: Job) -> Stages:
@@ -186,12 +183,12 @@ def stages(job: Job) -> Stages:
 
 
 def note(run: Run, finished: Finished, file: ShardFile) -> None:
-    """Count what a block moved; let the file know what of it is written."""
+    """Count what a block moved; hand on what it made to the file."""
     piece, step = finished.piece, finished.piece.job.step
     run.done_bytes += piece.count * sum(piece.job.sizes) if finished.was_read else 0
-    if finished.written:
-        file.mark(finished.written.start, finished.written.data)
-        run.done_bytes += len(finished.written.data)
+    if finished.output:
+        file.put(finished.output.start, finished.output.data)
+        run.done_bytes += len(finished.output.data)
     run.tensors_done += finished.task_done
     run.tensor = step.name
 

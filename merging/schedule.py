@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from merging.blocks import Job, Piece, Stage, Written
+from merging.blocks import Job, Output, Piece, Stage
 from merging.budget import IN_FLIGHT, Budget
 from merging.device import Device
 from merging.methods.arrays import Bytes
@@ -41,7 +41,7 @@ class Task:
 class Done:
     """A thread is through with a block."""
 
-    written: Written | None  # None where it was measured
+    output: Output | None  # None where it was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Finished:
 
     piece: Piece
     was_read: bool
-    written: Written | None
+    output: Output | None
     task_done: bool  # it was the last of its tensor
 
 
@@ -71,6 +71,7 @@ class Schedule:
         self.unmade = budget.sets  # buffers are made when they are first needed
         self.done: queue.SimpleQueue[tuple[Task, Piece, Future[Done | None]]] = queue.SimpleQueue()
         self.in_flight = 0
+        self.ahead = 0  # blocks made before their turn in the file, for which one of an older tensor is missing
 
     def __iter__(self) -> Iterator[Finished | None]:
         while self.start_blocks():
@@ -81,7 +82,7 @@ class Schedule:
             else:
                 self.in_flight -= 1
                 if (done := future.result()) is not None:
-                    yield self.finish(task, piece, done.written)
+                    yield self.finish(task, piece, done.output)
         assert not self.active and self.upcoming is None, "there were no buffers for a block, and none in use"
 
     def start_blocks(self) -> bool:
@@ -101,8 +102,8 @@ class Schedule:
         return len(self.free) + self.unmade
 
     def admit(self) -> Task | None:
-        """Begin with the next tensor, if there are buffers for it."""
-        if self.upcoming is None:
+        """Begin with the next tensor, if there are buffers for it, and not too much waits for the older ones."""
+        if self.upcoming is None or self.ahead > IN_FLIGHT * self.budget.workers:
             return None
         job, stages = self.upcoming
         blocks = self.budget.blocks(job.step.shape)
@@ -130,18 +131,22 @@ class Schedule:
         task.started += 1
         self.in_flight += 1
 
-    def finish(self, task: Task, piece: Piece, written: Written | None) -> Finished:
+    def finish(self, task: Task, piece: Piece, output: Output | None) -> Finished:
         was_read = task.reads
         task.finished += 1
         if not task.held:
             self.free.append(piece.buffers)
-        return Finished(piece, was_read, written, task.finished == task.blocks and not self.go_on(task))
+        if output is not None and task is not self.active[0]:
+            self.ahead += 1
+        return Finished(piece, was_read, output, task.finished == task.blocks and not self.go_on(task))
 
     def go_on(self, task: Task) -> bool:
         """Begin the next stage of a tensor; False when there is none."""
         try:
             task.stage = task.stages.send(task.total)
         except StopIteration:
+            if task is self.active[0]:
+                self.ahead = 0
             self.active.remove(task)
             self.free.extend(task.held)
             return False
@@ -162,7 +167,7 @@ def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> Done | None
     except BaseException:
         stopped.set()
         raise
-    if isinstance(found, Written):
+    if isinstance(found, Output):
         return Done(found)
     total.add(piece.start, found)
     return Done(None)

@@ -5,15 +5,14 @@ import hashlib
 import os
 import secrets
 import shutil
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from merging.direct import DirectFile
 from merging.errors import MergeError
 
-HASH_CHUNK = 8_000_000
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -66,78 +65,44 @@ def check_space(out: Path, needed: int) -> None:
 
 @dataclass(slots=True)
 class ShardFile:
-    """One safetensors file, written block by block in any order, hashed in file order as soon as it can be."""
+    """One safetensors file, put together from blocks that come in any order, and hashed on the way."""
 
     path: Path
     header: bytes
     nbytes: int
-    handle: int = -1
-    hashed: int = 0  # bytes from the start
     written: int = 0  # bytes from the start without a gap
-    ahead: dict[int, int] = field(default_factory=dict)  # start -> end of what was written beyond that
-    lock: threading.Lock = field(default_factory=threading.Lock)  # threads that wait for a file's own lock spin
+    ahead: dict[int, memoryview] = field(default_factory=dict)  # what came too early, by its place in the file
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    file: DirectFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.file = DirectFile(self.path, self.nbytes)
 
     def open(self) -> None:
         """Reserve the whole file, so that a disk that cannot hold it says so now."""
         with writing(self.path):
-            self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            reserve(self.handle, self.nbytes)
-        self.write(memoryview(self.header), 0)
-        self.mark(0, memoryview(self.header))
+            self.file.open()
+        self.put(0, memoryview(self.header))
 
-    def write(self, data: memoryview, at: int) -> None:
-        """Safe to call from several threads."""
-        done = 0
-        with writing(self.path), self.lock:
-            while done < len(data):
-                done += os.pwrite(self.handle, data[done:], at + done)
-
-    def mark(self, start: int, data: memoryview) -> None:
-        """Take note that a stretch is written. What comes in order is hashed at once, the rest later."""
-        end = start + len(data)
-        if start == self.hashed:
-            self.digest.update(data)
-            self.hashed = end
-        if end > start:
-            self.ahead[start] = end
-        while (end_of_next := self.ahead.pop(self.written, None)) is not None:
-            self.written = end_of_next
-
-    def hash_some(self) -> bool:
-        """Hash a few megabytes of what is written; False when there is nothing to do."""
-        size = min(HASH_CHUNK, self.written - self.hashed)
-        if size == 0:
-            return False
-        with writing(self.path):
-            read = os.pread(self.handle, size, self.hashed)
-        self.digest.update(read)
-        self.hashed += len(read)
-        return True
+    def put(self, start: int, data: memoryview) -> None:
+        """Take a block, which may be changed once all before it have come and this returns."""
+        if len(data):
+            self.ahead[start] = data
+        while (following := self.ahead.pop(self.written, None)) is not None:
+            self.digest.update(following)
+            with writing(self.path):
+                self.file.write(following)
+            self.written += len(following)
 
     def finish(self) -> str:
         """Bring the file to the disk; its SHA-256."""
-        while self.hash_some():
-            pass
-        assert self.hashed == self.nbytes, f"{self.path} has a gap at byte {self.written}"
+        assert self.written == self.nbytes, f"{self.path} has a gap at byte {self.written}"
         with writing(self.path):
-            os.fsync(self.handle)
-        self.close()
+            self.file.finish()
         return self.digest.hexdigest()
 
     def close(self) -> None:
-        if self.handle >= 0:
-            os.close(self.handle)
-            self.handle = -1
-
-
-def reserve(handle: int, nbytes: int) -> None:
-    try:
-        os.posix_fallocate(handle, 0, nbytes)
-    except OSError as e:
-        if e.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot
-            raise
-        os.ftruncate(handle, nbytes)
+        self.file.close()
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:

@@ -1,11 +1,15 @@
 """Files written out of order, hashed in order; folders that appear whole or not at all."""
 
+import errno
+import fcntl
 import hashlib
+import os
 import random
 
 import pytest
 
 from merging.device import choose_device
+from merging.direct import ALIGNED, BUFFER, DirectFile
 from merging.errors import MergeError
 from merging.writer import ShardFile, check_space, staged, write_files
 
@@ -17,10 +21,8 @@ def test_blocks_in_any_order_are_hashed_in_the_order_of_the_file(tmp_path):
     pieces = [(at, min(at + 999, len(content))) for at in range(40, len(content), 999)]
     random.Random(1).shuffle(pieces)
     for start, end in pieces:
-        file.write(memoryview(content[start:end]), start)
-        file.mark(start, memoryview(b""))  # of an empty tensor at the same place
-        file.mark(start, memoryview(content[start:end]))
-        file.hash_some()
+        file.put(start, memoryview(b""))  # of an empty tensor at the same place
+        file.put(start, memoryview(content[start:end]))
     assert file.finish() == hashlib.sha256(content).hexdigest()
     assert (tmp_path / "x").read_bytes() == content
 
@@ -28,7 +30,7 @@ def test_blocks_in_any_order_are_hashed_in_the_order_of_the_file(tmp_path):
 def test_a_file_with_a_gap_is_not_finished(tmp_path):
     file = ShardFile(tmp_path / "x", b"head", 10)
     file.open()
-    file.mark(6, memoryview(b"tail"))
+    file.put(6, memoryview(b"tail"))
     with pytest.raises(AssertionError, match="has a gap at byte 4"):
         file.finish()
     file.close()
@@ -75,3 +77,45 @@ def test_the_gpu_with_the_most_memory(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("accelerate.utils.modeling.get_max_memory", lambda: {0: 5, 1: 7, "cpu": 99})
     assert choose_device("auto").name == choose_device("cuda").name == "cuda:1"
+
+
+def write_direct(path, content):
+    file = DirectFile(path, len(content))
+    file.open()
+    for at in range(0, len(content), 777_777):
+        file.write(memoryview(content)[at : at + 777_777])
+    file.finish()
+
+
+@pytest.mark.parametrize("length", [0, 1, ALIGNED, ALIGNED + 1, BUFFER, 2 * BUFFER + 12_345])
+def test_a_direct_file_has_every_byte(tmp_path, length):
+    content = random.Random(length).randbytes(length)
+    write_direct(tmp_path / "x", content)
+    assert (tmp_path / "x").read_bytes() == content
+
+
+def test_a_file_system_that_cannot_do_without_the_cache(tmp_path, monkeypatch):
+    plain = os.open
+
+    def refuse(path, flags, mode=0o777):
+        if flags & os.O_DIRECT:
+            plain(path, flags & ~os.O_DIRECT, mode)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return plain(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    write_direct(tmp_path / "x", b"x" * 10_000)
+    assert (tmp_path / "x").read_bytes() == b"x" * 10_000
+
+
+def test_a_disk_with_larger_sectors(tmp_path, monkeypatch):
+    plain = os.pwrite
+
+    def refuse(handle, data, at):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return plain(handle, data, at)
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    write_direct(tmp_path / "x", b"x" * 10_000)
+    assert (tmp_path / "x").read_bytes() == b"x" * 10_000
