@@ -163,10 +163,16 @@ def della_probabilities(delta: Array, density: float, epsilon: float) -> Array:
     if density <= 0 or density >= 1:
         return np.full(delta.shape, float(density >= 1))
     rows = np.abs(delta).reshape(-1, delta.shape[-1] if delta.ndim else 1) if delta.size else np.abs(delta)
-    ranks = np.array([[((row < x).sum() + (row <= x).sum() - 1) / 2 for x in row] for row in rows])
+    ranks = np.array([mean_ranks(row) for row in rows])
     last = max(1, rows.shape[-1] - 1)
     chances = density - epsilon + 2 * epsilon * ranks / last if rows.shape[-1] != 1 else np.full(rows.shape, density)
     return chances.reshape(delta.shape)
+
+
+def mean_ranks(row: Array) -> Array:
+    """From 0 for the smallest; the mean of how many are below, and how many more are not above."""
+    ascending = np.sort(row)
+    return (np.searchsorted(ascending, row, "left") + np.searchsorted(ascending, row, "right") - 1) / 2
 
 
 def lines(base: Array, models: Array, depth: float, weight: list[float], alpha: float = 0.5,
