@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import prod
@@ -27,28 +27,28 @@ CHUNK = 8_000_000  # numbers drawn at once
 Tensors = Mapping[str, Tensor]
 
 
-def ensure_checkpoints(cache: Path, shape: Shape, seed: int) -> Path:
+def ensure_checkpoints(cache: Path, shape: Shape, seed: int, tunes: Sequence[str] = FINE_TUNES) -> Path:
     """The folder with one folder for each model; made when it is not there."""
-    family = cache / f"{shape.name}-seed{seed}"
+    family = cache / "-".join([shape.name, f"seed{seed}", *(tunes if tunes != FINE_TUNES else ())])
     if not family.is_dir():
         staged = family.with_name(family.name + ".part")
         shutil.rmtree(staged, ignore_errors=True)
-        generate(staged, shape, seed)
+        generate(staged, shape, seed, tunes)
         staged.rename(family)
     return family
 
 
-def generate(family: Path, shape: Shape, seed: int) -> None:
+def generate(family: Path, shape: Shape, seed: int, tunes: Sequence[str]) -> None:
     shards = pack(shape.tensors())
     files = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     tokenizer = build_tokenizer(shape.vocab)
-    for name in (BASE, *FINE_TUNES):
+    for name in (BASE, *tunes):
         write_small_files(family / name, shape, tokenizer, dict(zip(files, shards, strict=True)))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for file, shapes in zip(files, shards, strict=True):
             base = draw_base(shapes, seed)
             save_file(dict(base), family / BASE / file, metadata={"format": "pt"})
-            list(pool.map(partial(write_fine_tune, family, file, base, seed), FINE_TUNES))
+            list(pool.map(partial(write_fine_tune, family, file, base, seed), tunes))
 
 
 def pack(tensors: Mapping[str, tuple[int, ...]]) -> list[dict[str, tuple[int, ...]]]:
