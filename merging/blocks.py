@@ -109,7 +109,7 @@ def measure_block(piece: Piece, look: Pass) -> Found:
 def merge_block(piece: Piece, measured: Measured) -> Output:
     """Compute a block, rounded once."""
     job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
-    merged = np.empty(piece.count * size, np.uint8)
+    merged = job.device.buffer(piece.count * size)
     for (begin, end), block in zip(piece.grains(), piece.widened(), strict=True):
         wide = compute(job.method, block, measured, job.settings)
         largest = job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size])

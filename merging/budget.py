@@ -14,6 +14,7 @@ from merging.methods.spec import Granularity, Shape
 # wait for each other to hand on Python's lock.
 GRAIN = 131_072
 LOCAL_GRAINS, REMOTE_GRAINS = 8, 32  # in a block, at most; over a network a block is one request and must be worth it
+GPU_GRAINS = 64  # a GPU computes a block at once, and only a large one keeps it busy
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves
 ALIGNED = 64  # elements: where the next input begins in a set
@@ -31,14 +32,15 @@ class Budget:
     workers: int
     scratch_bytes: int  # of one worker
     peak_bytes: int  # of the whole process
+    gpu: bool = False
 
     def grain(self, shape: Shape) -> int:
-        """How many elements of a tensor are computed at once."""
-        return grain_of(self.granularity, shape)
+        """How many elements of a tensor are computed at once. On a GPU sums may differ in the last bit for it."""
+        return self.block(shape) if self.gpu else grain_of(self.granularity, shape)
 
     def block(self, shape: Shape) -> int:
         """How many elements of a tensor are read at once: whole grains."""
-        grain = self.grain(shape)
+        grain = grain_of(self.granularity, shape)
         return grain * max(1, self.elements // grain)
 
     def blocks(self, shape: Shape) -> int:
@@ -64,42 +66,64 @@ def row_of(shape: Shape) -> int:
 
 
 def make_budget(
-    method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, threads: int, *, remote: bool
-) -> Budget:
-    """Fit blocks, then workers, then tensors held between passes, into `memory_bytes`.
+    method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, threads: int,
+    *, remote: bool, gpu: bool = False,
+) -> Budget:  # fmt: skip
+    """Fit blocks, then workers, then tensors held between passes, into `memory_bytes`, and as much of a GPU.
 
     Raises MergeError where not even one block fits, with the tensor that needs so much.
     """
-    element = max(sum(DTYPE_BITS[i.dtype] // 8 for i in inputs) for inputs in tensors.values())  # bytes of all inputs
-    models = max(len(inputs) for inputs in tensors.values())
+    need = Need(
+        unit=max(GRAIN, *(grain_of(method.granularity, inputs[0].shape) for inputs in tensors.values())),
+        element=max(sum(DTYPE_BITS[i.dtype] // 8 for i in inputs) for inputs in tensors.values()),
+        models=max(len(inputs) for inputs in tensors.values()),
+        measures=method.measure is not None,
+        gpu=gpu,
+    )
     largest = max(inputs[0].numel for inputs in tensors.values())
-    units = {name: grain_of(method.granularity, inputs[0].shape) for name, inputs in tensors.items()}
-    widest = max(units, key=lambda name: units[name])
-    unit = max(GRAIN, units[widest])
-    scratch = unit * 4 * (8 + 6 * models) + (COUNT_BYTES * models if method.measure else 0)
-    grains = min(REMOTE_GRAINS if remote else LOCAL_GRAINS, -(-largest // unit) or 1)
+    grains = min(GPU_GRAINS if gpu else REMOTE_GRAINS if remote else LOCAL_GRAINS, -(-largest // need.unit) or 1)
     workers = max(threads, 8) if remote else threads
-    while grains > 1 and cost(workers, unit * grains, element, scratch) > memory_bytes:
+    while grains > 1 and workers * need.worker(grains) > memory_bytes:
         grains //= 2
-    workers = min(workers, memory_bytes // cost(1, unit * grains, element, scratch))
+    workers = min(workers, memory_bytes // need.worker(grains))
     if workers == 0:
-        whole = {
-            "element": "",
-            "row": f", and needs whole rows of {widest!r}",
-            "tensor": f", and needs all of {widest!r}",
-        }
-        raise MergeError(
-            f"{memory_bytes:,} bytes of memory are too few for {models} models: {method.name} needs at least "
-            f"{cost(1, unit, element, scratch):,}{whole[method.granularity]}. Give the merge more memory."
-        )
-    one_set, fixed = unit * grains * element, workers * (scratch + 3 * IN_FLIGHT * unit * grains * 4)
-    sets = IN_FLIGHT * workers
+        raise MergeError(too_little(method, tensors, memory_bytes, need))
+    elements, fixed = need.unit * grains, workers * (need.scratch(grains) + need.outputs(grains))
+    one_set, sets = elements * need.element, IN_FLIGHT * workers
     if method.measure:
-        sets = max(sets, min((memory_bytes - fixed) // one_set, sets + 2 * -(-largest // (unit * grains))))
+        sets = max(sets, min((memory_bytes - fixed) // one_set, sets + 2 * -(-largest // elements)))
     peak = PROCESS_BYTES + fixed + sets * one_set
-    return Budget(method.granularity, unit * grains, one_set, sets, workers, scratch, peak)
+    return Budget(method.granularity, elements, one_set, sets, workers, need.scratch(grains), peak, gpu)
 
 
-def cost(workers: int, elements: int, element: int, scratch: int) -> int:
-    """The least bytes that so many workers need."""
-    return workers * (scratch + elements * IN_FLIGHT * (3 * 4 + element))
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What memory a worker takes, in bytes, by the number of grains in a block."""
+
+    unit: int  # elements of the largest grain
+    element: int  # bytes of one element of all inputs
+    models: int
+    measures: bool
+    gpu: bool
+
+    def scratch(self, grains: int) -> int:
+        """For computing: a grain of every model as float32 and what is made of it, and the counts of a measure."""
+        computed = self.unit * (grains if self.gpu else 1)
+        return computed * 4 * (8 + 6 * self.models) + (COUNT_BYTES * self.models if self.measures else 0)
+
+    def outputs(self, grains: int) -> int:
+        """For blocks that wait for their turn in the file."""
+        return 3 * IN_FLIGHT * self.unit * grains * 4
+
+    def worker(self, grains: int) -> int:
+        """The least that one needs."""
+        return self.scratch(grains) + self.outputs(grains) + IN_FLIGHT * self.unit * grains * self.element
+
+
+def too_little(method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, need: Need) -> str:
+    widest = max(tensors, key=lambda name: grain_of(method.granularity, tensors[name][0].shape))
+    whole = {"element": "", "row": f", for whole rows of {widest!r}", "tensor": f", for all of {widest!r}"}
+    return (
+        f"{memory_bytes:,} bytes of memory are too few for {need.models} models: {method.name} needs at least "
+        f"{need.worker(1):,}{whole[method.granularity]}. Give the merge more memory."
+    )

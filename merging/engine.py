@@ -91,10 +91,12 @@ def merge(
     """
     options, started = options or Options(), now()
     check_place(out)
+    device = choose_device(options.device)
     plan = make_plan(
-        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=options.cores
-    )
-    used, device = {model: checkpoints[model] for model in plan.models}, choose_device(options.device)
+        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=options.cores,
+        gpu=device.name != "cpu",
+    )  # fmt: skip
+    used = {model: checkpoints[model] for model in plan.models}
     models = list(used.values())
     check_space(out, plan.disk_bytes)
     with staged(out) as folder:

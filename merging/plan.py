@@ -68,7 +68,13 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], *, shard_bytes: int, memory_bytes: int, threads: int
+    recipe: Recipe,
+    checkpoints: Mapping[ModelRef, Checkpoint],
+    *,
+    shard_bytes: int,
+    memory_bytes: int,
+    threads: int,
+    gpu: bool = False,
 ) -> Plan:
     """Raise MergeError where names or shapes differ, naming the models, the tensor and both values.
 
@@ -83,8 +89,9 @@ def make_plan(
     ]
     shards = lay_out(steps, shard_bytes)
     budget = make_budget(
-        method, {s.name: s.inputs for s in steps}, memory_bytes, threads, remote=any(c.source.repo_id for c in opened)
-    )
+        method, {s.name: s.inputs for s in steps}, memory_bytes, threads,
+        remote=any(c.source.repo_id for c in opened), gpu=gpu,
+    )  # fmt: skip
     write_bytes = sum(s.nbytes for s in shards)
     others = sum(size for _, size in copied_files(opened[0])) + REPORT_BYTES + REPORT_BYTES_PER_TENSOR * len(steps)
     return Plan(
