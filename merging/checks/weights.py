@@ -1,5 +1,6 @@
 """What sampled weights say: whether the models grew from the same pretraining. This decides, not the cards."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from merging.checkpoint import Checkpoint
 from merging.checks.facts import READERS, Facts
 from merging.findings import Finding, block, counted, listed, ok, warn
 from merging.header import FLOATS, TensorInfo
+from merging.methods.parts import gram
 
 TENSORS = 8  # sampled in each model
 ENTRIES = 256 * 1024  # of each tensor: 4 MB a model in all in bf16
@@ -118,13 +120,13 @@ def to_float32(raw: bytearray, dtype: str) -> Array:
 
 
 def compare(reference: Array, other: Array) -> Nearness:
-    a, b = reference.astype(np.float64), other.astype(np.float64)
-    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    both = norm_a * norm_b
+    products = gram(np.stack([reference, other, other - reference])).tolist()
+    norm, norm_other, change = (math.sqrt(products[i][i]) for i in range(3))
+    both = norm * norm_other
     return Nearness(
-        cosine=float(a @ b) / both if both else float(norm_a == norm_b),
-        distance=float(np.linalg.norm(b - a)) / norm_a if norm_a else float(norm_b > 0),
-        identical=float(np.mean(a == b)),
+        cosine=products[0][1] / both if both else float(norm == norm_other),
+        distance=change / norm if norm else float(norm_other > 0),
+        identical=float(np.mean(reference == other)),
     )
 
 
@@ -184,10 +186,11 @@ def identical(near: Mapping[str, Nearness], reference: str) -> Finding:
 
 
 def duplicates(samples: Mapping[str, Array]) -> Iterator[Finding]:
-    by_content: dict[bytes, list[str]] = {}
+    alike: list[list[str]] = []
     for label, sample in samples.items():
-        by_content.setdefault(sample.tobytes(), []).append(label)
-    for labels in by_content.values():
+        known = next((labels for labels in alike if np.array_equal(samples[labels[0]], sample)), None)
+        alike.append([label]) if known is None else known.append(label)
+    for labels in alike:
         if len(labels) > 1:
             yield warn(
                 "duplicate-models",
