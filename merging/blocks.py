@@ -87,7 +87,8 @@ class Piece:
         if self.unchecked and math.isinf(largest):
             refuse_non_finite(job.step, job.checkpoints)
         chance = Chance(job.seed, job.step.name, self.start + begin)
-        return Block(wide, job.has_base, chance, row_of(job.step.shape), job.depth)
+        is_matrix = job.step.granularity == "matrix"
+        return Block(wide, job.has_base, chance, row_of(job.step.shape), job.depth, is_matrix)
 
 
 @dataclass(frozen=True, slots=True)

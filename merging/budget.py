@@ -18,6 +18,7 @@ GPU_GRAINS = 64  # a GPU computes a block at once, and only a large one keeps it
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves
 ALIGNED = 64  # elements: where the next input begins in a set
+PANEL = 2**21  # elements of a matrix that are multiplied with another at once
 COUNT_BYTES = 2 * 8 * 65_536  # what a measure may keep of a block for one model
 
 
@@ -25,34 +26,34 @@ COUNT_BYTES = 2 * 8 * 65_536  # what a measure may keep of a block for one model
 class Budget:
     """Memory, divided. A set is the space for one block of every input."""
 
-    granularity: Granularity
     elements: int  # of each input in a set
     set_bytes: int
     sets: int
     workers: int
     scratch_bytes: int  # of one worker
     peak_bytes: int  # of the whole process
+    in_flight: int = IN_FLIGHT
     gpu: bool = False
 
-    def grain(self, shape: Shape) -> int:
+    def grain(self, shape: Shape, granularity: Granularity = "element") -> int:
         """How many elements of a tensor are computed at once. On a GPU sums may differ in the last bit for it."""
-        return self.block(shape) if self.gpu else grain_of(self.granularity, shape)
+        return self.block(shape, granularity) if self.gpu else grain_of(granularity, shape)
 
-    def block(self, shape: Shape) -> int:
+    def block(self, shape: Shape, granularity: Granularity = "element") -> int:
         """How many elements of a tensor are read at once: whole grains."""
-        grain = grain_of(self.granularity, shape)
+        grain = grain_of(granularity, shape)
         return grain * max(1, self.elements // grain)
 
-    def blocks(self, shape: Shape) -> int:
-        return max(1, -(-math.prod(shape) // self.block(shape)))
+    def blocks(self, shape: Shape, granularity: Granularity = "element") -> int:
+        return max(1, -(-math.prod(shape) // self.block(shape, granularity)))
 
-    def holds(self, shape: Shape) -> bool:
+    def holds(self, shape: Shape, granularity: Granularity = "element") -> bool:
         """Whether the inputs of a tensor stay in memory between the passes over it."""
-        return self.blocks(shape) <= self.sets // 2
+        return self.blocks(shape, granularity) <= self.sets // 2
 
 
 def grain_of(granularity: Granularity, shape: Shape) -> int:
-    if granularity == "tensor":
+    if granularity in ("tensor", "matrix"):
         return max(1, math.prod(shape))
     if granularity == "row":
         row = row_of(shape)
@@ -67,33 +68,40 @@ def row_of(shape: Shape) -> int:
 
 def make_budget(
     method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, threads: int,
-    *, remote: bool, gpu: bool = False,
+    *, remote: bool, gpu: bool = False, granularities: Mapping[str, Granularity] | None = None,
 ) -> Budget:  # fmt: skip
     """Fit blocks, then workers, then tensors held between passes, into `memory_bytes`, and as much of a GPU.
 
-    Raises MergeError where not even one block fits, with the tensor that needs so much.
+    `granularities` says of tensors what must be in memory at once; by default no more than an element. Raises
+    MergeError where not even one block fits, with the tensor that needs so much.
     """
+    cuts: dict[str, Granularity] = {name: (granularities or {}).get(name, "element") for name in tensors}
+    units = {name: grain_of(cuts[name], inputs[0].shape) for name, inputs in tensors.items()}
+    widest = max(units, key=lambda name: units[name])
     need = Need(
-        unit=max(GRAIN, *(grain_of(method.granularity, inputs[0].shape) for inputs in tensors.values())),
+        unit=(unit := max(GRAIN, units[widest])),
         element=max(sum(DTYPE_BITS[i.dtype] // 8 for i in inputs) for inputs in tensors.values()),
         models=max(len(inputs) for inputs in tensors.values()),
         measures=method.measure is not None,
         gpu=gpu,
+        side=max((min(tensors[name][0].shape) for name in tensors if cuts[name] == "matrix"), default=0),
+        in_flight=IN_FLIGHT if unit <= LOCAL_GRAINS * GRAIN else 1,  # a whole tensor does not wait in memory
     )
     largest = max(inputs[0].numel for inputs in tensors.values())
-    grains = min(GPU_GRAINS if gpu else REMOTE_GRAINS if remote else LOCAL_GRAINS, -(-largest // need.unit) or 1)
+    most = GPU_GRAINS if gpu else REMOTE_GRAINS if remote else LOCAL_GRAINS
+    grains = max(1, min(most * GRAIN // unit, -(-largest // unit)))
     workers = max(threads, 8) if remote else threads
     while grains > 1 and workers * need.worker(grains) > memory_bytes:
         grains //= 2
     workers = min(workers, memory_bytes // need.worker(grains))
     if workers == 0:
-        raise MergeError(too_little(method, tensors, memory_bytes, need))
+        raise MergeError(too_little(method.name, widest, cuts[widest], memory_bytes, need))
     elements, fixed = need.unit * grains, workers * (need.scratch(grains) + need.outputs(grains))
-    one_set, sets = elements * need.element, IN_FLIGHT * workers
+    one_set, sets = elements * need.element, need.in_flight * workers
     if method.measure:
         sets = max(sets, min((memory_bytes - fixed) // one_set, sets + 2 * -(-largest // elements)))
     peak = PROCESS_BYTES + fixed + sets * one_set
-    return Budget(method.granularity, elements, one_set, sets, workers, need.scratch(grains), peak, gpu)
+    return Budget(elements, one_set, sets, workers, need.scratch(grains), peak, need.in_flight, gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +113,28 @@ class Need:
     models: int
     measures: bool
     gpu: bool
+    side: int  # the shorter one of the largest matrix, where matrices are computed as such; else 0
+    in_flight: int
 
     def scratch(self, grains: int) -> int:
         """For computing: a grain of every model as float32 and what is made of it, and the counts of a measure."""
         computed = self.unit * (grains if self.gpu else 1)
+        if self.side:  # besides, square matrices in float64, and a stretch of every model
+            return computed * 4 * (self.models + 1) + 8 * self.side**2 * (2 * self.models + 6) + 8 * PANEL * self.models
         return computed * 4 * (8 + 6 * self.models) + (COUNT_BYTES * self.models if self.measures else 0)
 
     def outputs(self, grains: int) -> int:
         """For blocks that wait for their turn in the file."""
-        return 3 * IN_FLIGHT * self.unit * grains * 4
+        return 3 * self.in_flight * self.unit * grains * 4
 
     def worker(self, grains: int) -> int:
         """The least that one needs."""
-        return self.scratch(grains) + self.outputs(grains) + IN_FLIGHT * self.unit * grains * self.element
+        return self.scratch(grains) + self.outputs(grains) + self.in_flight * self.unit * grains * self.element
 
 
-def too_little(method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, need: Need) -> str:
-    widest = max(tensors, key=lambda name: grain_of(method.granularity, tensors[name][0].shape))
-    whole = {"element": "", "row": f", for whole rows of {widest!r}", "tensor": f", for all of {widest!r}"}
+def too_little(method: str, widest: str, granularity: Granularity, memory_bytes: int, need: Need) -> str:
+    parts = {"element": "", "row": f", for whole rows of {widest!r}"}
     return (
-        f"{memory_bytes:,} bytes of memory are too few for {need.models} models: {method.name} needs at least "
-        f"{need.worker(1):,}{whole[method.granularity]}. Give the merge more memory."
+        f"{memory_bytes:,} bytes of memory are too few for {need.models} models: {method} needs at least "
+        f"{need.worker(1):,}{parts.get(granularity, f', for all of {widest!r}')}. Give the merge more memory."
     )

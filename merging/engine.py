@@ -162,7 +162,7 @@ def jobs(run: Run, shard: Shard) -> Iterator[Job]:
     method, seed = METHODS[run.recipe.method], run.recipe.seed
     for step in shard.steps:
         settings = settings_for(run.recipe, step.name)
-        grain = run.plan.budget.grain(step.shape)
+        grain = run.plan.budget.grain(step.shape, step.granularity)
         yield Job(step, run.checkpoints, method, takes_base(run.recipe), settings, seed, grain, run.device, run.stopped)
 
 

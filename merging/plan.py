@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from merging.agreement import agree_on_tensors, output_dtype
@@ -12,6 +12,7 @@ from merging.donor import copied_files
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS, FLOATS, TensorInfo, format_header
 from merging.methods import METHODS, Method
+from merging.methods.spec import Granularity
 from merging.recipe import ModelRef, Recipe, all_models, settings_for
 
 REPORT_BYTES_PER_TENSOR = 1000  # of merge_report.json, roughly
@@ -28,6 +29,7 @@ class Step:
     start: int  # absolute byte offsets in the shard file
     end: int
     inputs: tuple[TensorInfo, ...]  # one for each of Plan.models, in that order
+    granularity: Granularity = "element"  # what must be in memory at once to merge it
 
     @property
     def is_merged(self) -> bool:
@@ -83,14 +85,11 @@ def make_plan(
     models = all_models(recipe)
     opened = [checkpoints[model] for model in models]
     method = METHODS[recipe.method]
-    steps = [
-        Step(name, output_dtype(recipe, name, inputs, opened), inputs[0].shape, 0, 0, inputs)
-        for name, inputs in agree_on_tensors(opened).items()
-    ]
+    steps = [make_step(recipe, name, inputs, opened) for name, inputs in agree_on_tensors(opened).items()]
     shards = lay_out(steps, shard_bytes)
     budget = make_budget(
         method, {s.name: s.inputs for s in steps}, memory_bytes, threads,
-        remote=any(c.source.repo_id for c in opened), gpu=gpu,
+        remote=any(c.source.repo_id for c in opened), gpu=gpu, granularities={s.name: s.granularity for s in steps},
     )  # fmt: skip
     write_bytes = sum(s.nbytes for s in shards)
     others = sum(size for _, size in copied_files(opened[0])) + REPORT_BYTES + REPORT_BYTES_PER_TENSOR * len(steps)
@@ -105,9 +104,17 @@ def make_plan(
     )
 
 
+def make_step(recipe: Recipe, name: str, inputs: tuple[TensorInfo, ...], opened: Sequence[Checkpoint]) -> Step:
+    """A tensor before it has its place in a file."""
+    dtype, shape = output_dtype(recipe, name, inputs, opened), inputs[0].shape
+    settings = settings_for(recipe, name)
+    cut = METHODS[recipe.method].granularity_of(settings, name, shape) if dtype in FLOATS else "element"
+    return Step(name, dtype, shape, 0, 0, inputs, cut)
+
+
 def reads(recipe: Recipe, method: Method, step: Step, budget: Budget) -> int:
     """How often the inputs of a tensor are read: once where they can be held between the passes of a measure."""
-    if not step.is_merged or budget.holds(step.shape):
+    if not step.is_merged or budget.holds(step.shape, step.granularity):
         return 1
     return 1 + method.passes(settings_for(recipe, step.name))
 
@@ -148,7 +155,7 @@ def make_shard(file: str, steps: Sequence[Step]) -> Shard:
     header = format_header([(s.name, s.dtype, s.shape, nbytes(s)) for s in ordered])
     at, placed = len(header), []
     for step in ordered:
-        placed.append(Step(step.name, step.dtype, step.shape, at, at + nbytes(step), step.inputs))
+        placed.append(replace(step, start=at, end=at + nbytes(step)))
         at += nbytes(step)
     return Shard(file, header, tuple(placed), at)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from merging.blocks import Job, Output, Piece, Stage
-from merging.budget import IN_FLIGHT, Budget
+from merging.budget import Budget
 from merging.device import Device
 from merging.methods.arrays import Bytes
 from merging.totals import Total
@@ -87,7 +87,7 @@ class Schedule:
 
     def start_blocks(self) -> bool:
         """Keep every thread busy; False when all is done."""
-        while self.in_flight < IN_FLIGHT * self.budget.workers and (task := self.next_task()):
+        while self.in_flight < self.budget.in_flight * self.budget.workers and (task := self.next_task()):
             self.start_block(task)
         return self.in_flight > 0
 
@@ -103,11 +103,12 @@ class Schedule:
 
     def admit(self) -> Task | None:
         """Begin with the next tensor, if there are buffers for it, and not too much waits for the older ones."""
-        if self.upcoming is None or self.ahead > IN_FLIGHT * self.budget.workers:
+        if self.upcoming is None or self.ahead > self.budget.in_flight * self.budget.workers:
             return None
         job, stages = self.upcoming
-        blocks = self.budget.blocks(job.step.shape)
-        holds = job.passes > 0 and self.budget.holds(job.step.shape)
+        shape, granularity = job.step.shape, job.step.granularity
+        blocks = self.budget.blocks(shape, granularity)
+        holds = job.passes > 0 and self.budget.holds(shape, granularity)
         if self.room() < (blocks if holds else 1):
             return None
         task = Task(job, stages, next(stages), blocks, [self.take() for _ in range(blocks)] if holds else [])
@@ -122,8 +123,9 @@ class Schedule:
         return self.device.buffer(self.budget.set_bytes)
 
     def start_block(self, task: Task) -> None:
-        block, size = task.started, self.budget.block(task.job.step.shape)
-        count = min(size, task.job.step.numel - block * size)
+        step, block = task.job.step, task.started
+        size = self.budget.block(step.shape, step.granularity)
+        count = min(size, step.numel - block * size)
         buffers = task.held[block] if task.held else self.take()
         piece = Piece(task.job, block * size, count, buffers, unchecked=task.first)
         future = self.pool.submit(work, piece, task.stage, task.total, read=task.reads)

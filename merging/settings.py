@@ -53,7 +53,9 @@ def read_value(value: Any, where: str, param: Param) -> Setting:
         raise MergeError(f"{where} is {value}, it must be a finite number{allowed(param)}.")
     if param.range is not None and value not in param.range:
         raise MergeError(f"{where} is {shown(value)}, it must be{allowed(param)}.")
-    return value
+    if param.type is int and value != int(value):
+        raise MergeError(f"{where} is {shown(value)}, it must be a whole number{allowed(param)}.")
+    return int(value) if param.type is int else value
 
 
 def refuse_lists(value: Any, where: str) -> None:

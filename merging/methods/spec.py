@@ -57,6 +57,7 @@ class Block:
     chance: Chance
     row: int = 1  # elements along the tensor's last dimension; a method by rows gets whole ones
     depth: float | None = None  # of its layer: 0 for the first, 1 for the last; None outside the layers
+    is_matrix: bool = False  # all of a tensor of two dimensions, for a method on matrices
 
     @property
     def base(self) -> Array | None:
@@ -81,7 +82,8 @@ class Block:
 # adds these up over the tensor, and sends the total to the measure.
 Pass = Callable[[Iterator[Block]], Found]
 Measure = Callable[[Shape, Settings], Generator[Pass, Any, Measured]]
-Granularity = Literal["element", "row", "tensor"]  # what a kernel must see at once
+Granularity = Literal["element", "row", "tensor", "matrix"]  # what a kernel must see at once; see `method`
+TABLES = ("embed", "lm_head", "wte")  # in the names of tensors whose one side is the vocabulary
 
 
 def no_passes(settings: Settings) -> int:
@@ -112,14 +114,20 @@ class Method:
     passes: Callable[[Settings], int]  # how often the measure goes over the tensor
     fault: Callable[[Settings], str | None]  # what is wrong with a combination of settings, as a sentence
     without_effect: tuple[str, ...]  # parameters mergekit takes here that change nothing; accepted so that recipes port
-    granularity: Granularity
+    granularity: Callable[[Settings], Granularity]
+
+    def granularity_of(self, settings: Settings, name: str, shape: Shape) -> Granularity:
+        """What the kernel must see at once of one tensor."""
+        found = self.granularity(settings)
+        is_matrix = len(shape) == 2 and 0 not in shape and not any(table in name for table in TABLES)
+        return "element" if found == "matrix" and not is_matrix else found
 
     def param(self, name: str) -> Param | None:
         return next((p for p in self.params if p.name == name), None)
 
 
 METHODS: dict[str, Method] = {}
-FIELDS = ("base", "models", "deltas", "chance", "row", "depth")
+FIELDS = ("base", "models", "deltas", "chance", "row", "depth", "is_matrix")
 
 
 def method(
@@ -131,7 +139,7 @@ def method(
     passes: Callable[[Settings], int] = no_passes,
     fault: Callable[[Settings], str | None] = no_fault,
     without_effect: tuple[str, ...] = (),
-    granularity: Granularity = "element",
+    granularity: Granularity | Callable[[Settings], Granularity] = "element",
 ) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
     """Register a kernel. Its signature is the whole declaration.
 
@@ -139,7 +147,9 @@ def method(
     base annotated `Array | None` may be left out of the recipe. Keyword-only arguments are the settings, with type,
     range, help and default; one without a default must be given in the recipe. `models` is how many the method takes
     besides the base. A kernel returns float32 [m] and is pure. By default it treats every element alike, so that
-    blocks may be cut anywhere; with the granularity "row" or "tensor" it gets whole rows, or all of the tensor.
+    blocks may be cut anywhere; with the granularity "row" or "tensor" it gets whole rows, or all of the tensor. With
+    "matrix" it gets all of a tensor of two dimensions, and may find any part of others and of tables (embeddings and
+    heads): `is_matrix` tells. The granularity may depend on the settings.
     """
 
     def register(fn: Callable[..., Array]) -> Callable[..., Array]:
@@ -153,7 +163,8 @@ def method(
             needs_base=takes_base and not base_is_optional(fn), takes_base=takes_base,
             min_models=models[0], max_models=models[1], params=tuple(read_params(fn)),
             random="chance" in inputs, fn=fn, inputs=inputs, measure=measure, passes=passes, fault=fault,
-            without_effect=without_effect, granularity=granularity,
+            without_effect=without_effect,
+            granularity=granularity if callable(granularity) else lambda settings: granularity,
         )  # fmt: skip
         return fn
 

@@ -21,11 +21,12 @@ def run(
 ) -> Tensor:
     """Merge the rows of `models` by a method. A setting that is not given has its default."""
     method, shape = METHODS[name], tuple(models.shape[1:])
+    settings = settings_of(method, len(models), given)
+    is_matrix = method.granularity_of(settings, "tensor", shape) == "matrix"
     has_base = base is not None and method.takes_base
     stack = torch.cat([base[None], models]) if has_base and base is not None else models
     wide = np.ascontiguousarray(stack.float().reshape(len(stack), -1).numpy())
-    block = Block(wide, has_base, Chance(seed, "tensor"), row_of(shape), depth)
-    settings = settings_of(method, len(models), given)
+    block = Block(wide, has_base, Chance(seed, "tensor"), row_of(shape), depth, is_matrix)
     merged = compute(method, block, measured(method, block, shape, settings), settings)
     return torch.from_numpy(np.asarray(merged)).view(shape)
 

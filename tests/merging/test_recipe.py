@@ -231,12 +231,16 @@ refs = st.one_of(
 def recipes(draw):
     """Any recipe that the parser accepts."""
     method = draw(st.sampled_from(list(METHODS.values())))
-    models = draw(st.lists(refs, min_size=1, max_size=method.max_models or 4, unique=True))
+    models = draw(st.lists(refs, min_size=method.min_models, max_size=method.max_models or 4, unique=True))
 
     def value(p):
         if p.type is bool:
             return draw(st.booleans())
-        return draw(st.floats(p.range.low, p.range.high) | st.integers(int(p.range.low), int(p.range.high)))
+        if p.type is int:
+            return draw(st.integers(int(p.range.low), int(p.range.high)))
+        whole = [v for v in range(int(p.range.low), int(p.range.high) + 1) if v in p.range]
+        numbers = st.floats(p.range.low, p.range.high, exclude_min=p.range.above)
+        return draw(numbers | st.sampled_from(whole) if whole else numbers)
 
     def some(params):
         return {p.name: value(p) for p in params if p.default is None or draw(st.booleans())}
