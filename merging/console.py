@@ -93,7 +93,7 @@ def print_methods(methods: Sequence[Method], *, as_json: bool) -> None:
         return
     for method in methods:
         models = f"{method.min_models}" if method.max_models == method.min_models else f"{method.min_models} or more"
-        beside = " and a base" if method.needs_base else ""
+        beside = " and a base" if method.needs_base else ", with a base or without" if method.takes_base else ""
         lines = [f"{method.name}: {method.summary}", f"    models: {models}{beside}"]
         lines += [f"    {p.name}: {describe(p)}" for p in method.params]
         sys.stdout.write("\n".join([*lines, f"    {method.paper}"] if method.paper else lines) + "\n\n")
@@ -113,6 +113,7 @@ def method_tree(method: Method) -> dict[str, Any]:
         "summary": method.summary,
         "paper": method.paper,
         "needs_base": method.needs_base,
+        "takes_base": method.takes_base,
         "min_models": method.min_models,
         "max_models": method.max_models,
         "random": method.random,

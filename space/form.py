@@ -57,7 +57,7 @@ def to_recipe(form: Form) -> Recipe:
     return Recipe(
         method=form.method,
         models=models,
-        base=base if method.needs_base or listed else None,
+        base=base if method.takes_base or listed else None,
         parameters={k: v for k, v in form.settings.items() if k in declared},
         dtype=form.dtype or None,
         seed=form.seed,
@@ -73,7 +73,7 @@ def from_recipe(recipe: Recipe) -> Form:
     rows = [
         Row(m.model.path, m.model.revision or "", dict(m.parameters))
         for m in recipe.models
-        if not (method.needs_base and m.model == recipe.base)
+        if not (method.takes_base and m.model == recipe.base)
     ]
     if shown and everywhere is not None:
         rows = [replace(r, settings={shown.name: everywhere, **r.settings}) for r in rows]

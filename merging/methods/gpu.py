@@ -85,6 +85,31 @@ def sum_of_agreeing(changes: Tensor, factors: Array, weights: Array) -> tuple[Te
     return total.mul_(sign), voters
 
 
+def blend(x: Tensor, y: Tensor, of_x: np.float32, of_y: np.float32) -> Tensor:
+    return (x * float(of_x)).add_(y * float(of_y))
+
+
+def near_swap(base: Tensor, model: Tensor, t: np.float32) -> Tensor:
+    share = torch.full_like(base, float(t)).div_((model - base).abs_().clamp_min_(1e-6)).clamp_max_(1)
+    return (model * share).add_(base * (1 - share))
+
+
+def mix_rows(tensors: Tensor, weights: Array, row: int) -> Tensor:
+    shares = torch.from_numpy(weights).to(tensors.device).repeat_interleave(row, 1)
+    total = tensors[0] * shares[0]
+    for tensor, share in zip(tensors[1:], shares[1:], strict=True):
+        total.add_(tensor * share)
+    return total
+
+
+def mix_columns(tensors: Tensor, weights: Array) -> Tensor:
+    shares = torch.from_numpy(weights).to(tensors.device)
+    total = torch.zeros_like(tensors[0]).view(-1, max(1, shares.shape[1]))
+    for tensor, share in zip(tensors, shares, strict=True):
+        total.add_(tensor.view(total.shape) * share)
+    return total.view(-1)
+
+
 def count_high_halves(tensors: Tensor, counts: Counts) -> None:
     for row, count in zip(tensors.view(torch.int32), counts, strict=True):
         count += torch.bincount(row >> 16 & (HIGH - 1), minlength=HIGH).cpu().numpy()
@@ -104,6 +129,18 @@ def absolute_sums(tensors: Tensor) -> Sums:
 def gram(tensors: Tensor) -> Sums:
     wide = tensors.double()
     found: Sums = (wide @ wide.T).cpu().numpy()
+    return found
+
+
+def row_grams(tensors: Tensor, row: int) -> Sums:
+    wide = tensors.double().view(len(tensors), -1, row)
+    found: Sums = torch.einsum("jrc,krc->jkr", wide, wide).cpu().numpy()
+    return found
+
+
+def column_grams(tensors: Tensor, row: int) -> Sums:
+    wide = tensors.double().view(len(tensors), -1, row)
+    found: Sums = torch.einsum("jrc,krc->jkc", wide, wide).cpu().numpy()
     return found
 
 

@@ -11,13 +11,13 @@ LEAST_SUM = 1e-8  # mergekit's: weights that sum to less are not divided by
 Normalize = Annotated[bool, "Divide by the sum of the weights, so that only their ratio matters."]
 
 
-def weights_sum_to_zero(settings: Settings) -> str | None:
+def weights_sum_to_zero(settings: Settings, normalize: str = "normalize") -> str | None:
     weights = settings["weight"]
-    if not settings["normalize"] or abs(sum(weights)) >= LEAST_SUM:
+    if not settings[normalize] or abs(sum(weights)) >= LEAST_SUM:
         return None
     return (
-        f"The weights {', '.join(f'{w:g}' for w in weights)} sum to zero, and normalize divides by their sum. "
-        "Change a weight, or set normalize: false."
+        f"The weights {', '.join(f'{w:g}' for w in weights)} sum to zero, and {normalize} divides by their sum. "
+        f"Change a weight, or set {normalize}: false."
     )
 
 

@@ -223,6 +223,54 @@ def add_agreeing(x, factor, weight, sign, total, voters):
         voters[i] += weight if agrees else np.float32(0)
 
 
+@compiled
+def blend(x, y, of_x, of_y):
+    out = np.empty(x.size, np.float32)
+    for i in range(out.size):
+        out[i] = x[i] * of_x + y[i] * of_y
+    return out
+
+
+@compiled
+def near_swap(base, model, t):
+    out = np.empty(base.size, np.float32)
+    for i in range(out.size):
+        share = min(t / max(abs(model[i] - base[i]), np.float32(1e-6)), np.float32(1))
+        out[i] = model[i] * share + base[i] * (np.float32(1) - share)
+    return out
+
+
+@compiled
+def mix_rows(tensors, weights, row):
+    n, m = tensors.shape
+    out = np.empty(m, np.float32)
+    for r in range(weights.shape[1]):
+        at, end = r * row, (r + 1) * row
+        part = out[at:end]
+        scale(tensors[0, at:end], weights[0, r], part)
+        for k in range(1, n):
+            add_scaled(tensors[k, at:end], weights[k, r], part)
+    return out
+
+
+@compiled
+def mix_columns(tensors, weights):
+    n, m = tensors.shape
+    row = weights.shape[1]
+    out = np.empty(m, np.float32)
+    out[:] = 0
+    for at in range(0, m, max(1, row)):
+        for k in range(n):
+            add_product(tensors[k, at : at + row], weights[k], out[at : at + row])
+    return out
+
+
+@compiled
+def add_product(x, y, out):
+    for i in range(out.size):
+        out[i] += x[i] * y[i]
+
+
 # Steps of measures: float32 [n, m] -> counts or sums.
 
 
@@ -263,21 +311,52 @@ def add_magnitudes(x, lanes):
 
 @compiled
 def gram(tensors):
-    n, m = tensors.shape
+    n = len(tensors)
     out, lanes = np.empty((n, n), np.float64), np.empty(LANES, np.float64)
     for j in range(n):
         for k in range(j + 1):
-            lanes[:] = 0
-            for at in range(0, m, LANES):
-                add_products(tensors[j, at : at + LANES], tensors[k, at : at + LANES], lanes)
-            out[j, k] = out[k, j] = halved(lanes)
+            out[j, k] = out[k, j] = inner_product(tensors[j], tensors[k], lanes)
     return out
+
+
+@compiled
+def inner_product(x, y, lanes):
+    lanes[:] = 0
+    for at in range(0, x.size, LANES):
+        add_products(x[at : at + LANES], y[at : at + LANES], lanes)
+    return halved(lanes)
 
 
 @compiled
 def add_products(x, y, lanes):
     for i in range(x.size):
         lanes[i] += np.float64(x[i]) * np.float64(y[i])
+
+
+@compiled
+def row_grams(tensors, row):
+    n, m = tensors.shape
+    out, lanes = np.empty((n, n, m // row), np.float64), np.empty(LANES, np.float64)
+    for r in range(m // row):
+        at, end = r * row, (r + 1) * row
+        for j in range(n):
+            for k in range(j + 1):
+                out[j, k, r] = out[k, j, r] = inner_product(tensors[j, at:end], tensors[k, at:end], lanes)
+    return out
+
+
+@compiled
+def column_grams(tensors, row):
+    n, m = tensors.shape
+    out = np.zeros((n, n, row), np.float64)
+    for at in range(0, m, row):
+        for j in range(n):
+            for k in range(j + 1):
+                add_products(tensors[j, at : at + row], tensors[k, at : at + row], out[j, k])
+    for j in range(n):
+        for k in range(j):
+            out[k, j] = out[j, k]
+    return out
 
 
 @compiled

@@ -87,6 +87,11 @@ def products_with_base(grains: Iterator[Block]) -> Sums:
     return np.stack([gram(g.wide) for g in grains])
 
 
+def products_from_base(grains: Iterator[Block]) -> Sums:
+    """The same of what the models changed where there is a base, else of the models: float64 [grains, n, n]."""
+    return np.stack([gram(g.deltas if g.has_base else g.models) for g in grains])
+
+
 def l1_factors(before: Sequence[float], after: Sequence[float]) -> tuple[float, ...]:
     """What brings each trimmed change back to its sum of magnitudes; 1 where a sum is below 1e-7, as in mergekit."""
     return tuple(b / a if b >= 1e-7 and a >= 1e-7 else 1.0 for b, a in zip(before, after, strict=True))

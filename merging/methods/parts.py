@@ -66,6 +66,33 @@ def sum_of_agreeing(changes: Array, factors: Sequence[float], weights: Sequence[
     return found
 
 
+def blend(x: Array, y: Array, of_x: float, of_y: float) -> Array:
+    """of_x * x + of_y * y: [m]."""
+    found: Array = forms(x).blend(x, y, np.float32(of_x), np.float32(of_y))
+    return found
+
+
+def near_swap(base: Array, model: Array, t: float) -> Array:
+    """The model where it is within t of the base, a blend with the share t / |change| of it elsewhere: [m].
+
+    A change counts as at least a millionth.
+    """
+    found: Array = forms(base).near_swap(base, model, np.float32(t))
+    return found
+
+
+def mix_rows(tensors: Array, weights: Array, row: int) -> Array:
+    """A weighted sum over the stack with weights of their own, [n, rows], for each row of that length: [m]."""
+    found: Array = forms(tensors).mix_rows(tensors, weights, row)
+    return found
+
+
+def mix_columns(tensors: Array, weights: Array) -> Array:
+    """A weighted sum over the stack with weights of their own, [n, columns], for each column: [m]."""
+    found: Array = forms(tensors).mix_columns(tensors, weights)
+    return found
+
+
 def zero_to_one(x: Array) -> Array:
     """A divisor in which zeros have become ones."""
     found: Array = x + (x == 0)
@@ -81,4 +108,16 @@ def absolute_sums(tensors: Array) -> Sums:
 def gram(tensors: Array) -> Sums:
     """The inner products of each of the stack with each: float64 [n, n]."""
     found: Sums = forms(tensors).gram(tensors)
+    return found
+
+
+def row_grams(tensors: Array, row: int) -> Sums:
+    """The inner products of each of the stack with each, for each row of that length: float64 [n, n, rows]."""
+    found: Sums = forms(tensors).row_grams(tensors, row)
+    return found
+
+
+def column_grams(tensors: Array, row: int) -> Sums:
+    """The inner products of each of the stack with each, for each column of rows so long: float64 [n, n, columns]."""
+    found: Sums = forms(tensors).column_grams(tensors, row)
     return found

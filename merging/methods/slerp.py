@@ -6,6 +6,7 @@ from typing import Annotated
 
 from merging.methods.arrays import Array, Sums
 from merging.methods.measures import products_with_base
+from merging.methods.parts import blend
 from merging.methods.spec import Fraction, Pass, Settings, Shape, method
 
 NEARLY_PARALLEL = 0.9995  # mergekit's: |cosine| above this is interpolated along the line
@@ -50,6 +51,4 @@ def slerp(
     tensor of norm below 1e-8 counts as at a right angle. The angle is computed in float64.
     """
     of_base, of_model = measured
-    found = base * of_base
-    found += models[0] * of_model
-    return found
+    return blend(base, models[0], of_base, of_model)

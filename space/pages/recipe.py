@@ -211,7 +211,7 @@ def row_updates(number: int, row: Row, method: Method) -> list[Any]:
 
 
 def visible_groups(method: str, count: int) -> list[Any]:
-    base = gr.update(visible=METHODS[method].needs_base)
+    base = gr.update(visible=METHODS[method].takes_base)
     return [base, *(gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS))]
 
 

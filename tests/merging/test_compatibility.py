@@ -285,6 +285,10 @@ def test_lambdas_that_scale_the_weights_are_noticed(tmp_path: Path):
         ("dare_ties", (-1,), None, None),
         ("dare_ties", (-1,), True, "negative lambda is normalised"),
         ("dare_linear", (1, 0.5), None, None),
+        ("nuslerp", (1, 0.5), None, None),
+        ("nuslerp", (1, -1), None, None),
+        ("nuslerp", (1, -0.999), None, "almost cancel"),
+        ("multislerp", (1, 0.5), None, None),
     ],
 )
 def test_lambdas_that_normalising_turns_into_garbage_are_noticed(
@@ -296,6 +300,14 @@ def test_lambdas_that_normalising_turns_into_garbage_are_noticed(
     (finding,) = check_lambdas(Recipe(method, models, base, shared))
     assert finding.level == ("warn" if words else "ok")
     assert not words or words in finding.title
+
+
+def test_lambdas_count_from_the_base_where_there_may_be_one():
+    models = tuple(Input(ModelRef(f"a/{n}"), {"weight": 1.5}) for n in range(2))
+    shared = {"normalize_weights": False}
+    (alone,) = check_lambdas(Recipe("multislerp", models, None, shared))
+    (on_base,) = check_lambdas(Recipe("multislerp", models, ModelRef("a/base"), shared))
+    assert "are not normalised" in alone.title and "signs aside" in on_base.title
 
 
 def test_the_lambda_of_a_listed_base_does_not_count():

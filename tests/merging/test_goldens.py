@@ -29,13 +29,12 @@ DEFAULTS = {"density": 1.0, "scale": 1.0, "gamma": 0.01}  # of settings with one
 
 # Methods that the engine does not have yet. Empty this as they are added.
 AWAITED = {
-    "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "karcher", "model_stock",
-    "multislerp", "nearswap", "nuslerp", "ram", "ramplus_tl", "sce",
+    "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "ram", "ramplus_tl", "sce",
 }  # fmt: skip
 # Recipes with gradients, filters and slices, which the engine does not read yet. Empty this too.
 UNREAD = {
-    "linear-gradient", "linear-slices", "passthrough-scale", "passthrough-stack", "slerp-gradient", "slerp-slices",
-    "task_arithmetic-gradient", "ties-gradient", "ties-slices",
+    "linear-gradient", "linear-slices", "nearswap-gradient", "passthrough-scale", "passthrough-stack", "slerp-gradient",
+    "slerp-slices", "task_arithmetic-gradient", "ties-gradient", "ties-slices",
 }  # fmt: skip
 
 # Where we mean to differ from mergekit: the recipe, a part of the tensor's name, why.

@@ -41,6 +41,18 @@ def test_sums_have_the_same_bits():
         same(ours, theirs)
 
 
+def test_blends_have_the_same_bits():
+    x, y = X[0], X[1]
+    same(loops.blend(x, y, *WEIGHTS[:2]), gpu.blend(there(x), there(y), *WEIGHTS[:2]))
+    for t in np.array([0, 1e-3, 0.5], np.float32):
+        same(loops.near_swap(x, y, t), gpu.near_swap(there(x), there(y), t))
+    for row in (1, 73, 10_001):
+        rows = noise(4, 10_001 // row, seed=1).numpy()
+        same(loops.mix_rows(X, rows, row), gpu.mix_rows(there(X), rows, row))
+        columns = noise(4, row, seed=1).numpy()
+        same(loops.mix_columns(X, columns), gpu.mix_columns(there(X), columns))
+
+
 @pytest.mark.parametrize("start", [0, 1, 4095, 10**10 + 1])
 def test_what_is_kept_has_the_same_bits(start):
     models, cuts = X[1:].copy(), np.array([0.0, 0.02, math.inf], np.float32)
@@ -63,6 +75,10 @@ def test_counts_are_the_same():
 def test_sums_over_elements_agree():
     np.testing.assert_allclose(loops.absolute_sums(X), gpu.absolute_sums(there(X)), rtol=1e-13)
     np.testing.assert_allclose(loops.gram(X), gpu.gram(there(X)), rtol=1e-11, atol=1e-12)
+    for row in (1, 73, 10_001):
+        for one in ("row_grams", "column_grams"):
+            ours, theirs = getattr(loops, one)(X, row), getattr(gpu, one)(there(X), row)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
 HALVES = np.arange(2**16, dtype=np.uint16)

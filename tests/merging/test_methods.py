@@ -18,6 +18,9 @@ from tests.merging.kernels import noise, run
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
 with_base = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.needs_base], ids=lambda m: m.name)
 of_many = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.max_models is None], ids=lambda m: m.name)
+weighted = pytest.mark.parametrize(  # without weights there is no weight of zero
+    "method", [m for m in METHODS.values() if m.max_models is None and m.param("weight")], ids=lambda m: m.name
+)
 SHAPES = [(), (0,), (1,), (7,), (2, 3, 4), (3, 0)]
 
 
@@ -31,6 +34,15 @@ def count(method: Method) -> int:
 def test_merging_identical_models_changes_nothing(method, seed):
     base = noise(5, 3, seed=seed)
     torch.testing.assert_close(run(method.name, torch.stack([base] * count(method)), base), base)
+
+
+@pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.takes_base and not m.needs_base])
+def test_a_base_that_may_be_left_out(name):
+    models, base = noise(2, 5, 3, seed=1), noise(5, 3)
+    alone = run(name, models, weight=(0.5, 1.0))
+    assert not torch.equal(alone, run(name, models, base, weight=(0.5, 1.0)))
+    assert torch.equal(alone, run(name, models, torch.zeros(5, 3), weight=(0.5, 1.0)))
+    torch.testing.assert_close(run(name, torch.stack([base, base]), weight=(0.5, 1.0)), base)
 
 
 @every_method
@@ -72,7 +84,7 @@ def test_the_order_of_models_does_not_matter(method):
     torch.testing.assert_close(first, second)
 
 
-@of_many
+@weighted
 def test_a_weight_of_zero_is_as_good_as_no_model(method):
     base, models = noise(300), noise(3, 300, seed=1)
     with_it = run(method.name, models, base, weight=(0.5, 1.0, 0.0), density=0.5)
@@ -248,3 +260,113 @@ def test_dare_drops_from_every_model_on_its_own():
     merged = [run("dare_linear", torch.ones(2, 1000), torch.zeros(1000), weight=w, density=0.5, rescale=False) != 0
               for w in [(1.0, 0.0), (0.0, 1.0)]]  # fmt: skip
     assert 0.4 < (merged[0] == merged[1]).float().mean() < 0.6
+
+
+HALF = math.sqrt(0.5)
+
+
+def test_nuslerp_by_hand():
+    models = rows([2, 0, 0, 0], [0, 3, 0, 0])
+    # a right angle; weights 1 and 2 are t = 2/3: sin(30 deg) = 1/2 of the first, sin(60 deg) of the second
+    expected = rows([1, 3 * math.sqrt(3) / 2, 0, 0])[0]
+    torch.testing.assert_close(run("nuslerp", models, weight=(1.0, 2.0)), expected)
+    # the same arc between what they changed of a base, and added to it
+    base = torch.tensor([1.0, -1, 2, 0])
+    torch.testing.assert_close(run("nuslerp", models + base, base, weight=(1.0, 2.0)), expected + base)
+    # weights that cancel go half the way
+    torch.testing.assert_close(run("nuslerp", models, weight=(1.0, -1.0)), rows([2 * HALF, 3 * HALF, 0, 0])[0])
+
+
+def test_nuslerp_by_rows_and_by_columns():
+    models = torch.tensor([[[1.0, 0], [2, 0]], [[0.0, 1], [4, 0]]])
+    # rows: [1 0] and [0 1] at a right angle, half-way sin(45 deg) of both; [2 0] and [4 0] on a line, [3 0]
+    found = run("nuslerp", models, weight=0.5, nuslerp_flatten=False)
+    torch.testing.assert_close(found, rows([HALF, HALF], [3, 0]))
+    # columns, by mergekit's word: [1 2] and [0 4] have cos = 8 / (sqrt(5) * 4); [0 0] and [1 0] are at a right angle
+    angle = math.acos(2 / math.sqrt(5))
+    half = math.sin(angle / 2) / math.sin(angle)
+    found = run("nuslerp", models, weight=0.5, nuslerp_flatten=False, nuslerp_row_wise=True)
+    torch.testing.assert_close(found, rows([half, HALF], [6 * half, 0]))
+    # for one vector both are the whole
+    for row_wise in (False, True):
+        found = run("nuslerp", models[:, 0], weight=0.5, nuslerp_flatten=False, nuslerp_row_wise=row_wise)
+        torch.testing.assert_close(found, rows([HALF, HALF])[0])
+
+
+def test_nuslerp_goes_straight_where_there_is_no_arc():
+    models = rows([1, 2, 3, 4], [-2, -4, -6, -8])
+    torch.testing.assert_close(run("nuslerp", models, weight=(3.0, 1.0)), rows([0.25, 0.5, 0.75, 1])[0])
+
+
+def test_multislerp_by_hand():
+    models = rows([2, 0, 0, 0], [0, 4, 0, 0])
+    # directions [1 0] and [0 1] with shares 1/4 and 3/4: [1 3] / sqrt(10); mean length 2/4 + 4 * 3/4 = 3.5
+    expected = rows([3.5 / math.sqrt(10), 10.5 / math.sqrt(10), 0, 0])[0]
+    torch.testing.assert_close(run("multislerp", models, weight=(1.0, 3.0)), expected)
+    # not divided by 1 + 3: the same direction, four times as long
+    torch.testing.assert_close(run("multislerp", models, weight=(1.0, 3.0), normalize_weights=False), 4 * expected)
+    # of one model nothing changes; directions that cancel leave the weighted sum, 1/2 * 2 - 1/2 * 4
+    assert run("multislerp", models[:1], weight=7.0).tolist() == [2, 0, 0, 0]
+    assert run("multislerp", rows([2, 0], [-4, 0]), weight=1.0).tolist() == [-1, 0]
+
+
+def test_karcher_by_hand():
+    # the mean of two directions lies half-way, that of three axes in the middle; as long as they are on average
+    torch.testing.assert_close(run("karcher", rows([2, 0, 0], [0, 4, 0])), rows([3 * HALF, 3 * HALF, 0])[0])
+    third = 4 / math.sqrt(3)
+    torch.testing.assert_close(run("karcher", rows([2, 0, 0], [0, 4, 0], [0, 0, 6])), rows([third] * 3)[0])
+
+
+def test_karcher_where_directions_are_missing():
+    assert run("karcher", torch.zeros(3, 4)).tolist() == [0] * 4
+    # a model of no length counts in the mean length only: (3 + 0) / 2
+    torch.testing.assert_close(run("karcher", rows([3, 0], [0, 0])), rows([1.5, 0])[0])
+    # directions that cancel: the search starts at the first, and there is no shortest way to its opposite
+    torch.testing.assert_close(run("karcher", rows([3, 0], [-1, 0])), rows([2, 0])[0])
+    assert run("karcher", rows([3, 1, 2])).tolist() == [3, 1, 2]
+
+
+def test_karcher_goes_on_until_it_is_there():
+    models = rows([1, 0, 0], [0.9, 0.1, 0], [-0.7, 0.2, 0.7])
+    found = [run("karcher", models, max_iter=n, tol=1e-9) for n in (1, 100)]
+    # at the mean the ways to all three (tangents as long as the arcs) sum to zero
+    total = []
+    for mean in (f.double() / f.double().norm() for f in found):
+        units = [m.double() / m.double().norm() for m in models]
+        ways = [(u - (u @ mean) * mean, torch.arccos(u @ mean)) for u in units]
+        total.append(sum(w / w.norm() * angle for w, angle in ways).norm())
+    assert total[1] < 1e-6 < 1e-4 < total[0]
+
+
+def test_model_stock_by_hand():
+    base = torch.tensor([1.0, 1])
+    # changes [2 0] and [1 1]: cos = sqrt(1/2), t = 2 cos / (1 + cos); their mean is [1.5 0.5]
+    t = 2 * HALF / (1 + HALF)
+    found = run("model_stock", rows([3, 1], [2, 2]), base)
+    torch.testing.assert_close(found, rows([1 + 1.5 * t, 1 + 0.5 * t])[0])
+    # at a right angle nothing is sure: the base stays. The same change three times is taken whole.
+    assert run("model_stock", rows([3, 1], [1, 5]), base).tolist() == [1, 1]
+    torch.testing.assert_close(run("model_stock", rows([3, 2], [3, 2], [3, 2]), base), rows([3, 2])[0])
+    # opposite changes: 1 + cos is zero
+    assert run("model_stock", rows([3, 1], [-1, 1]), base).tolist() == [1, 1]
+
+
+def test_model_stock_by_rows():
+    base, models = torch.zeros(2, 2), torch.tensor([[[2.0, 0], [1, 0]], [[1, 1], [0, 1]]])
+    t = 2 * HALF / (1 + HALF)  # the first row as above; the second at a right angle
+    found = run("model_stock", models, base, filter_wise=True)
+    torch.testing.assert_close(found, rows([1.5 * t, 0.5 * t], [0, 0]))
+    assert torch.equal(run("model_stock", models[:, 0], base[0], filter_wise=True), found[0])
+
+
+def test_wise_ft_by_hand():
+    base, model = torch.tensor([1.0, 2, -1, 1 / 3]), rows([3, 2, 5, 1 / 7])
+    torch.testing.assert_close(run("wise_ft", model, base, alpha=0.25), rows([1.5, 2, 0.5, 0.25 + 0.25 / 7])[0])
+    assert torch.equal(run("wise_ft", model, base, alpha=1.0), model[0])
+    assert torch.equal(run("wise_ft", model, base, alpha=0.0), base)
+
+
+def test_nearswap_by_hand():
+    base, model = torch.tensor([1.0, 1, 1, 1]), rows([1.1, 2, -3, 1])
+    # within 0.5: taken over. A change of 1 or 4 moves by 0.5.
+    torch.testing.assert_close(run("nearswap", model, base, t=0.5), rows([1.1, 1.5, 0.5, 1])[0])

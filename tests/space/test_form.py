@@ -1,5 +1,7 @@
 """The form and the recipe say the same, whichever was changed."""
 
+from dataclasses import replace
+
 import pytest
 
 from merging.methods import METHODS
@@ -18,13 +20,20 @@ def form_for(name: str) -> Form:
         for p in method.params
         if p is not slider
     }
-    return Form("acme/base" if method.needs_base else "", "", rows, name, shared)
+    return Form("acme/base" if method.takes_base else "", "", rows, name, shared)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_a_form_survives_the_way_through_yaml_for_every_method(name):
     form = form_for(name)
     assert from_recipe(parse_recipe(to_yaml(to_recipe(form)))) == form
+
+
+@pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.takes_base and not m.needs_base])
+def test_a_base_may_be_left_out(name):
+    form = replace(form_for(name), base="")
+    recipe = to_recipe(form)
+    assert recipe.base is None and from_recipe(parse_recipe(to_yaml(recipe))) == form
 
 
 def test_rows_without_a_model_are_left_out():
