@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from merging.assembly import depth_of
 from merging.budget import ALIGNED, row_of
 from merging.checkpoint import Checkpoint
 from merging.device import Device
@@ -42,7 +43,8 @@ class Job:
 
     @property
     def depth(self) -> float | None:
-        return None
+        step = self.step
+        return None if step.layer is None else depth_of(step.layer, step.layers)
 
     @cached_property
     def sizes(self) -> list[int]:

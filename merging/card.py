@@ -8,6 +8,7 @@ from merging.front_matter import read_front_matter, replace_metadata, split, wri
 from merging.license import License, combine, id_of
 from merging.markdown import code, escaped, fenced, link, plain, table
 from merging.methods import METHODS
+from merging.values import in_words
 
 __all__ = ["read_front_matter", "replace_metadata", "with_repo_id", "write_card"]
 
@@ -113,7 +114,26 @@ def opening(report: Json) -> str:
 def merged(report: Json) -> str:
     rows = [[shown(m), code(str(m.get("revision") or "")[:12]), "base" if is_base(m) else "merged", settings(m)]
             for m in models(report)]  # fmt: skip
-    return "## What was merged\n\n" + table(["Model", "Commit", "Part", "Parameters"], rows)
+    whole = table(["Model", "Commit", "Part", "Parameters"], rows)
+    return "## What was merged\n\n" + "\n\n".join([whole, *layers(report)])
+
+
+def layers(report: Json) -> Iterator[str]:
+    """What the layers are made of, where they were stacked anew."""
+    names, rows, first = {m.get("label"): shown(m) for m in models(report)}, [], 0
+    for part in report.get("slices") or ():
+        sources = part.get("sources") or ()
+        begin, end = next((s["layer_range"] for s in sources), (0, 0))
+        of = [f"{names.get(s['label']) or escaped(s['label'])} {span(*s['layer_range'])}" for s in sources]
+        own = [pairs(part.get("parameters") or {}), *(settings(s) for s in sources)]
+        rows.append([span(first, first := first + end - begin), ", ".join(of), "; ".join(p for p in own if p)])
+    if rows:
+        yield f"Its {first} layers, counted from 0, are made of these:"
+        yield table(["Layers", "Of", "Parameters"], rows)
+
+
+def span(first: int, end: int) -> str:
+    return f"{first}" if end == first + 1 else f"{first} to {end - 1}"
 
 
 def settings(model: Json) -> str:
@@ -122,9 +142,7 @@ def settings(model: Json) -> str:
 
 def pairs(settings: Json) -> str:
     """`weight 0.5, normalize true`, with values as a recipe has them."""
-    return ", ".join(
-        f"{escaped(k)} {escaped(str(v).lower() if isinstance(v, bool) else v)}" for k, v in settings.items()
-    )
+    return ", ".join(f"{escaped(k)} {escaped(in_words(v))}" for k, v in settings.items() if v is not None)
 
 
 def method(report: Json) -> str:
@@ -133,8 +151,7 @@ def method(report: Json) -> str:
     paper = plain(used.get("paper") or "")
     source = f" ([paper]({paper}))" if paper.startswith("https://") and not set(paper) & set(" ()<>\"'") else ""
     lines = [f"**{name}**{source}. {escaped(used.get('summary') or '')}".rstrip()]
-    given = {k: v for k, v in (report.get("parameters") or {}).items() if not isinstance(v, list | tuple)}
-    if given:  # those of each model stand beside it
+    if given := report.get("parameters"):  # those of each model stand beside it
         lines.append(f"Parameters: {pairs(given)}.")
     if dtype := report.get("dtype"):
         lines.append(f"The arithmetic was done in float32, rounded once to {escaped(dtype)}.")

@@ -11,6 +11,7 @@ from merging.checks.facts import Facts, gather
 from merging.checks.lambdas import check_lambdas
 from merging.checks.licence import check_licences
 from merging.checks.lineage import check_lineage
+from merging.checks.stack import check_stack
 from merging.checks.tensors import check_tensors
 from merging.checks.tokenizer import check_tokenizers
 from merging.checks.weights import check_weights
@@ -45,8 +46,8 @@ def check(
     """
     refs = all_models(recipe)
     models = gather(refs, checkpoints)
-    found = list(look(recipe, models))
     plan, refusal = try_plan(recipe, checkpoints, options or Options())
+    found = list(look(recipe, models, plan))
     if refusal and all(f.computable for f in found):
         found.append(refusal)
     seconds = estimate(plan, models, METHODS[recipe.method]) if plan else 0.0
@@ -60,16 +61,20 @@ def check(
     )
 
 
-def look(recipe: Recipe, models: Sequence[Facts]) -> Iterator[Finding]:
+def look(recipe: Recipe, models: Sequence[Facts], plan: Plan | None) -> Iterator[Finding]:
     """What the models themselves say, in the order in which one would ask."""
     base = models[0] if recipe.base else None
+    yield from check_stack(recipe, models, plan) if recipe.slices else check_whole(recipe, models, base)
+    yield from check_lambdas(recipe, plan)
+    yield from check_licences(models)
+
+
+def check_whole(recipe: Recipe, models: Sequence[Facts], base: Facts | None) -> Iterator[Finding]:
     yield from check_configs(models)
     yield from check_weights(models, base)
     yield from check_lineage(models, base)
     yield from check_tokenizers(models)
     yield from check_tensors(models, recipe)
-    yield from check_lambdas(recipe)
-    yield from check_licences(models)
 
 
 def try_plan(

@@ -101,7 +101,7 @@ def print_methods(methods: Sequence[Method], *, as_json: bool) -> None:
 
 def describe(param: Param) -> str:
     default = "required" if param.default is None else f"default {json.dumps(param.default)}"
-    within = f", {param.range.low:g} to {param.range.high:g}" if param.range else ""
+    within = ", {:g} to {:g}".format(*param.range.limits) if param.range else ""
     return f"{param.help} ({default}{within}{', per model' if param.per_model else ''})"
 
 
@@ -122,7 +122,7 @@ def method_tree(method: Method) -> dict[str, Any]:
 
 
 def param_tree(param: Param) -> dict[str, Any]:
-    within = None if param.range is None else [param.range.low, param.range.high]
+    within = None if param.range is None else list(param.range.limits)
     return {
         "name": param.name,
         "type": param.type.__name__,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from merging.checkpoint import Checkpoint
@@ -21,10 +21,13 @@ def copied_files(donor: Checkpoint) -> list[tuple[str, int]]:
     return [(f, size) for f, size in sorted(sizes.items()) if f in COPIED or CHAT_TEMPLATE.fullmatch(f)]
 
 
-def donated_files(donor: Checkpoint, dtype: str) -> Iterator[tuple[str, bytes]]:
-    """Every file that the merge takes from its donor: name and content. `dtype` is the type of the merged weights."""
-    if donor.config:
-        yield "config.json", (json.dumps(with_dtype(donor.config, dtype), indent=2, ensure_ascii=False) + "\n").encode()
+def donated_files(donor: Checkpoint, config: Mapping[str, Any], dtype: str) -> Iterator[tuple[str, bytes]]:
+    """Every file that the merge takes from its donor: name and content. `dtype` is the type of the merged weights.
+
+    `config` is the donor's, for the layers that the merge has.
+    """
+    if config:
+        yield "config.json", (json.dumps(with_dtype(config, dtype), indent=2, ensure_ascii=False) + "\n").encode()
     for file, size in copied_files(donor):
         yield file, donor.source.read(file, 0, size)
 

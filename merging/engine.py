@@ -17,9 +17,10 @@ from merging.checkpoint import INDEX, Checkpoint
 from merging.device import Device, choose_device
 from merging.donor import donated_files
 from merging.heads import compare_heads
+from merging.layer_config import stacked_config
 from merging.methods import METHODS
 from merging.plan import Plan, Shard, index_of, make_plan
-from merging.recipe import ModelRef, Recipe, settings_for, takes_base
+from merging.recipe import ModelRef, Recipe
 from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
 from merging.writer import ShardFile, check_place, check_space, staged, write_files
@@ -113,8 +114,11 @@ def merge(
 
 def begin(run: Run, checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any]:
     """All that may fail before the weights are read: the heads that are left out, small files. Returns the cards."""
-    compare_heads(run.checkpoints, frozenset(s.name for shard in run.plan.shards for s in shard.steps))
-    write_files(run.folder, donated_files(run.checkpoints[0], written_dtype(run.plan)))
+    steps = [step for shard in run.plan.shards for step in shard.steps]
+    around = {i for step in steps if step.layer is None for i in step.sources}  # in a stack, only the ends have heads
+    compare_heads([run.checkpoints[i] for i in sorted(around)], frozenset(step.name for step in steps))
+    config = stacked_config(run.plan.stack, run.checkpoints)
+    write_files(run.folder, donated_files(run.checkpoints[0], config, written_dtype(run.plan)))
     return read_cards(checkpoints)
 
 
@@ -161,9 +165,9 @@ def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: Thre
 def jobs(run: Run, shard: Shard) -> Iterator[Job]:
     method, seed = METHODS[run.recipe.method], run.recipe.seed
     for step in shard.steps:
-        settings = settings_for(run.recipe, step.name)
+        inputs = [run.checkpoints[i] for i in step.sources]
         grain = run.plan.budget.grain(step.shape, step.granularity)
-        yield Job(step, run.checkpoints, method, takes_base(run.recipe), settings, seed, grain, run.device, run.stopped)
+        yield Job(step, inputs, method, step.has_base, step.settings, seed, grain, run.device, run.stopped)
 
 
 def stages(job: Job) -> Stages:

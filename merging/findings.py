@@ -47,6 +47,7 @@ KINDS: Mapping[str, str] = {
     "different-shapes": "tensors of one name have different shapes",
     "mixed-dtypes": "the models are stored in different types",
     # the merge itself
+    "stack": "how many layers the merge has, and of which models",
     "licence": "what the licences of the models say about the merge",
     "lambdas": "what the lambdas add up to",
     "cannot-plan": "the merge cannot be planned",

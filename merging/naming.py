@@ -1,7 +1,7 @@
 """What models are called where others read it: a folder by its last part alone, since where it lies is private."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -69,5 +69,11 @@ def commit_of(ref: ModelRef, checkpoint: Checkpoint) -> ModelRef | None:
 
 
 def with_models(recipe: Recipe, models: Mapping[ModelRef, ModelRef]) -> Recipe:
-    inputs = tuple(Input(models[i.model], i.parameters) for i in recipe.models)
-    return replace(recipe, models=inputs, base=models[recipe.base] if recipe.base else None)
+    def renamed(inputs: Iterable[Input]) -> tuple[Input, ...]:
+        return tuple(replace(one, model=models[one.model]) for one in inputs)
+
+    def base(ref: ModelRef | None) -> ModelRef | None:
+        return models[ref] if ref else None
+
+    slices = tuple(replace(s, sources=renamed(s.sources), base=base(s.base)) for s in recipe.slices)
+    return replace(recipe, models=renamed(recipe.models), slices=slices, base=base(recipe.base))

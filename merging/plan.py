@@ -5,15 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from merging.agreement import agree_on_tensors, output_dtype
+from merging.agreement import output_dtype
+from merging.assembly import Assembly, Made, Stack, merge_whole
 from merging.budget import Budget, make_budget
 from merging.checkpoint import Checkpoint
 from merging.donor import copied_files
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS, FLOATS, TensorInfo, format_header
+from merging.layer_config import stacked_config
 from merging.methods import METHODS, Method
-from merging.methods.spec import Granularity
-from merging.recipe import ModelRef, Recipe, all_models, settings_for
+from merging.methods.spec import Granularity, Settings
+from merging.recipe import ModelRef, Recipe, all_models, has_base, merged_sources, settings_in
+from merging.stacking import stack_slices
 
 REPORT_BYTES_PER_TENSOR = 1000  # of merge_report.json, roughly
 REPORT_BYTES = 100_000  # the rest of it, card and recipe
@@ -28,8 +31,15 @@ class Step:
     shape: tuple[int, ...]
     start: int  # absolute byte offsets in the shard file
     end: int
-    inputs: tuple[TensorInfo, ...]  # one for each of Plan.models, in that order
-    granularity: Granularity = "element"  # what must be in memory at once to merge it
+    inputs: tuple[TensorInfo, ...]
+    has_base: bool  # the first input is the base
+    sources: tuple[int, ...]  # which of Plan.models each input is of; a model may come again, or not at all
+    names: tuple[str, ...]  # what each input is called in its model
+    settings: Settings  # of this tensor, as the method's kernel takes them; empty where it is copied
+    granularity: Granularity  # what must be in memory at once to merge it
+    depth: float  # from 0 to 1 in the whole model or its slice: where it lies on gradients
+    layer: int | None  # of the output; None outside of the layers
+    layers: int  # how many the output has; 0 where they cannot be told
 
     @property
     def is_merged(self) -> bool:
@@ -67,6 +77,7 @@ class Plan:
     peak_memory_bytes: int  # what the process may hold at once, given its budget
     disk_bytes: int  # free space that the output needs
     budget: Budget  # how memory is divided
+    stack: Stack = ()  # where the layers come from, if they were stacked anew
 
 
 def make_plan(
@@ -82,10 +93,11 @@ def make_plan(
 
     Also where a tensor is of a type that cannot be merged, and where `memory_bytes` is too little.
     """
-    models = all_models(recipe)
+    models, method = all_models(recipe), METHODS[recipe.method]
     opened = [checkpoints[model] for model in models]
-    method = METHODS[recipe.method]
-    steps = [make_step(recipe, name, inputs, opened) for name, inputs in agree_on_tensors(opened).items()]
+    assembly = stack_slices(recipe, opened) if recipe.slices else merge_whole(recipe, opened)
+    stacked_config(assembly.stack, opened)  # which may refuse
+    steps = [make_step(recipe, method, made, assembly, opened) for made in assembly.tensors]
     shards = lay_out(steps, shard_bytes)
     budget = make_budget(
         method, {s.name: s.inputs for s in steps}, memory_bytes, threads,
@@ -96,27 +108,40 @@ def make_plan(
     return Plan(
         models=models,
         shards=shards,
-        read_bytes=sum(s.read_bytes * reads(recipe, method, s, budget) for s in steps),
+        read_bytes=sum(s.read_bytes * reads(method, s, budget) for s in steps),
         write_bytes=write_bytes,
         peak_memory_bytes=budget.peak_bytes,
         disk_bytes=write_bytes + others,
         budget=budget,
+        stack=assembly.stack,
     )
 
 
-def make_step(recipe: Recipe, name: str, inputs: tuple[TensorInfo, ...], opened: Sequence[Checkpoint]) -> Step:
-    """A tensor before it has its place in a file."""
-    dtype, shape = output_dtype(recipe, name, inputs, opened), inputs[0].shape
-    settings = settings_for(recipe, name)
-    cut = METHODS[recipe.method].granularity_of(settings, name, shape) if dtype in FLOATS else "element"
-    return Step(name, dtype, shape, 0, 0, inputs, cut)
+def make_step(recipe: Recipe, method: Method, made: Made, assembly: Assembly, opened: Sequence[Checkpoint]) -> Step:
+    """A tensor with its type and its settings, before it has its place in a file."""
+    dtype, shape = output_dtype(recipe, made.name, made.inputs, [opened[i] for i in made.sources]), made.inputs[0].shape
+    settings = settings_of(recipe, method, made) if dtype in FLOATS else {}
+    granularity = method.granularity_of(settings, made.name, shape) if dtype in FLOATS else "element"
+    return Step(
+        made.name, dtype, shape, 0, 0, made.inputs, has_base(made.part, method), made.sources, made.names, settings,
+        granularity, made.depth, made.layer, assembly.layers,
+    )  # fmt: skip
 
 
-def reads(recipe: Recipe, method: Method, step: Step, budget: Budget) -> int:
+def settings_of(recipe: Recipe, method: Method, made: Made) -> Settings:
+    """Raises MergeError where a filter leaves the tensor without a value, or the values do not go together."""
+    merged = merged_sources(made.part, method)
+    settings = settings_in(recipe, made.part, made.names[-len(merged) :], made.name, made.depth)
+    if fault := method.fault(settings):
+        raise MergeError(f"At {made.name!r}: {fault}")
+    return settings
+
+
+def reads(method: Method, step: Step, budget: Budget) -> int:
     """How often the inputs of a tensor are read: once where they can be held between the passes of a measure."""
     if not step.is_merged or budget.holds(step.shape, step.granularity):
         return 1
-    return 1 + method.passes(settings_for(recipe, step.name))
+    return 1 + method.passes(step.settings)
 
 
 def lay_out(steps: Sequence[Step], shard_bytes: int) -> tuple[Shard, ...]:
@@ -179,7 +204,8 @@ def to_json(plan: Plan) -> str:
 def from_json(text: str) -> Plan:
     tree = json.loads(text)
     models, budget = tuple(ModelRef(**m) for m in tree.pop("models")), Budget(**tree.pop("budget"))
-    return Plan(models=models, shards=tuple(shard_from(s) for s in tree.pop("shards")), budget=budget, **tree)
+    shards, stack = tuple(shard_from(s) for s in tree.pop("shards")), tuplified(tree.pop("stack"))
+    return Plan(models=models, shards=shards, budget=budget, stack=stack, **tree)
 
 
 def shard_from(tree: dict[str, Any]) -> Shard:
@@ -189,7 +215,13 @@ def shard_from(tree: dict[str, Any]) -> Shard:
 
 def step_from(tree: dict[str, Any]) -> Step:
     inputs = tuple(TensorInfo(**i | {"shape": tuple(i["shape"])}) for i in tree.pop("inputs"))
-    return Step(**tree | {"shape": tuple(tree["shape"])}, inputs=inputs)
+    settings = {name: tuplified(value) for name, value in tree.pop("settings").items()}
+    return Step(**{key: tuplified(value) for key, value in tree.items()}, inputs=inputs, settings=settings)
+
+
+def tuplified(value: Any) -> Any:
+    """JSON knows no tuples."""
+    return tuple(map(tuplified, value)) if isinstance(value, list) else value
 
 
 def estimate_seconds(plan: Plan, *, bytes_per_second: float) -> float:

@@ -14,7 +14,8 @@ from merging.checkpoint import MAX_JSON_BYTES, Checkpoint
 from merging.methods import METHODS
 from merging.naming import commit_of, private_recipe, public_names, public_recipe, with_models, without_paths
 from merging.plan import Plan, Step
-from merging.recipe import DTYPES, ModelRef, Recipe, merged_inputs, settings_for, to_yaml
+from merging.recipe import DTYPES, ModelRef, Recipe, Slice, kernel_sources, parameters_tree, parts_of, to_yaml
+from merging.values import Parameters, plain_tree
 
 RECIPE, REPORT, CARD = "merge_recipe.yaml", "merge_report.json", "README.md"
 
@@ -44,7 +45,8 @@ def make_report(
         "seed": recipe.seed,
         "recipe": to_yaml(public_recipe(recipe, checkpoints)),
         "models": [describe_model(recipe, model, names[model], checkpoints[model]) for model in plan.models],
-        "parameters": {k: v for k, v in named(settings_for(recipe, "")).items() if not isinstance(v, tuple)},
+        "parameters": shared_values(recipe),
+        "slices": [describe_slice(recipe, part, names) for part in parts_of(recipe) if recipe.slices],
         "dtype": written_dtype(plan),
         "model_type": donor.get("model_type"),
         "architectures": donor.get("architectures"),
@@ -64,29 +66,59 @@ def make_report(
     }
 
 
+def shared_values(recipe: Recipe) -> dict[str, Any]:
+    """The parameters that are not of single models, defaults included, as a recipe has them."""
+    given = recipe.parameters
+    params = (p for p in METHODS[recipe.method].params if not p.per_model)
+    return {p.name: plain_tree(given[p.name]) if p.name in given else p.default for p in params}
+
+
 def describe_model(recipe: Recipe, model: ModelRef, name: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    """One parent: what it was, and with which parameters of its own it went in."""
-    merged = merged_inputs(recipe)
-    own = next((i for i, given in enumerate(merged) if given.model == model), None)
-    settings = named(settings_for(recipe, ""))
+    """One parent: what it was, and with which parameters it went in. Those of its layers stand with the slices."""
+    own = next((one.parameters for one in recipe.models if one.model == model), None)
+    is_base = model == recipe.base
+    merged = own is not None and not (is_base and METHODS[recipe.method].takes_base)
     return {
         "label": name,
         "repo_id": checkpoint.source.repo_id,
         "revision": checkpoint.source.revision,
-        "role": "base" if model == recipe.base else "merged",
-        "parameters": {} if own is None else {k: v[own] for k, v in settings.items() if isinstance(v, tuple)},
+        "role": "base" if is_base else "merged",
+        "parameters": values_of(recipe, own or {}, recipe.parameters) if merged else {},
+    }
+
+
+def values_of(recipe: Recipe, *levels: Parameters) -> dict[str, Any]:
+    """What each parameter of one model is: on the first level that gives it, else by default."""
+    found = {}
+    for p in METHODS[recipe.method].params:
+        if p.per_model:
+            found[p.name] = next((plain_tree(given[p.name]) for given in levels if p.name in given), p.default)
+    return found
+
+
+def describe_slice(recipe: Recipe, part: Slice, names: Mapping[ModelRef, str]) -> dict[str, Any]:
+    """Some layers of the merge: of which models, which of their layers, with which parameters."""
+    return {
+        "base": names[part.base] if part.base and METHODS[recipe.method].takes_base else None,
+        "parameters": parameters_tree(part.parameters),
+        "sources": [
+            {"label": names[one.model], "layer_range": one.layers, "parameters": parameters_tree(one.parameters)}
+            for one in kernel_sources(part, METHODS[recipe.method])
+        ],
     }
 
 
 def describe_step(recipe: Recipe, step: Step, shard: str, labels: Sequence[str]) -> dict[str, Any]:
+    renamed = {"names": step.names} if any(name != step.name for name in step.names) else {}
     return {
         "name": step.name,
         "shape": step.shape,
         "dtype": step.dtype,
         "shard": shard,
-        "sources": labels,
+        "sources": [labels[i] for i in step.sources],
+        **renamed,  # what it is called there
         "method": recipe.method if step.is_merged else "copy",
-        "parameters": named(settings_for(recipe, step.name)) if step.is_merged else {},
+        "parameters": named(step.settings),
     }
 
 

@@ -2,19 +2,20 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from merging.errors import MergeError
 from merging.methods import Method, Param
 from merging.methods.spec import Setting, Settings
+from merging.values import Case, Filtered, Gradient, Parameters, Value, at
 
-Parameters = Mapping[str, Setting]
+MAX_POINTS = 10_000  # of a gradient, and cases of a list with filters
 
 
-def read_parameters(raw: Any, place: str, method: Method, *, per_model: bool) -> dict[str, Setting]:
-    """Check the parameters of one model (`per_model`) or of the whole recipe."""
+def read_parameters(raw: Any, place: str, method: Method, *, per_model: bool) -> dict[str, Value]:
+    """Check the parameters of one model (`per_model`), of a slice or of the whole recipe."""
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -22,7 +23,7 @@ def read_parameters(raw: Any, place: str, method: Method, *, per_model: bool) ->
     return {name: read_parameter(name, value, place, method, per_model) for name, value in raw.items()}
 
 
-def read_parameter(name: str, value: Any, place: str, method: Method, per_model: bool) -> Setting:
+def read_parameter(name: str, value: Any, place: str, method: Method, per_model: bool) -> Value:
     where = f"{place}.{name}"
     if name in method.without_effect:
         return read_without_effect(value, where)
@@ -41,8 +42,55 @@ def read_without_effect(value: Any, where: str) -> Setting:
     raise MergeError(f"{where} is {shown(value)}; it must be a number, true or false. It has no effect: remove it.")
 
 
-def read_value(value: Any, where: str, param: Param) -> Setting:
-    refuse_lists(value, where)
+def read_value(value: Any, where: str, param: Param) -> Value:
+    """One value, a gradient, or a list of cases with filters."""
+    if isinstance(value, dict):
+        raise MergeError(
+            f"{where} is a mapping. Values with filters stand in a list, even a single one: "
+            f"`{param.name}: [{{filter: mlp, value: {example(param)}}}]`."
+        )
+    if not isinstance(value, list):
+        return read_setting(value, where, param)
+    if not value:
+        raise MergeError(f"{where} is an empty list. Give one value, a gradient over the layers, or a list of filters.")
+    if len(value) > MAX_POINTS:
+        raise MergeError(f"{where} is a list of {len(value):,}; at most {MAX_POINTS:,} are read.")
+    if any(isinstance(entry, dict) for entry in value):
+        return Filtered(tuple(read_case(entry, f"{where}[{i}]", param) for i, entry in enumerate(value)))
+    return read_gradient(value, where, param)
+
+
+def read_gradient(value: list[Any], where: str, param: Param) -> Gradient:
+    if param.type is not float:
+        raise MergeError(
+            f"{where} is a list, and {param.name} {kind(param)}, so there is nothing between two values. "
+            "Give one value, or a list of mappings with filter and value."
+        )
+    return Gradient(tuple(read_setting(point, f"{where}[{i}]", param) for i, point in enumerate(value)))
+
+
+def read_case(raw: Any, where: str, param: Param) -> Case:
+    """One entry of a list with filters. Its value may be a gradient, but not such a list again."""
+    if not isinstance(raw, dict):
+        raise MergeError(f"{where} is {shown(raw)}. Beside entries with a filter it must be one too: `value: ...`.")
+    for key in raw:
+        if key not in ("filter", "value"):
+            raise MergeError(f"{where}.{shown(key)} is not known here. {nearest(key, ('filter', 'value'))}")
+    if "value" not in raw:
+        raise MergeError(f"{where}.value is missing: an entry needs one, and may have a filter.")
+    pattern, value = raw.get("filter"), raw["value"]
+    if pattern is not None and not isinstance(pattern, str):
+        raise MergeError(f"{where}.filter is {shown(pattern)}, it must be a part of a tensor's name, like mlp.")
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
+        raise MergeError(f"{where}.value has filters inside a filter. Give one value, or a gradient over the layers.")
+    read = read_value(value, f"{where}.value", param)
+    assert not isinstance(read, Filtered), "refused above"
+    return Case(read, pattern)
+
+
+def read_setting(value: Any, where: str, param: Param) -> Setting:
+    if isinstance(value, list):
+        raise MergeError(f"{where} is a list inside a list. Give one value.")
     if param.type is bool:
         if isinstance(value, bool):
             return value
@@ -58,20 +106,19 @@ def read_value(value: Any, where: str, param: Param) -> Setting:
     return int(value) if param.type is int else value
 
 
-def refuse_lists(value: Any, where: str) -> None:
-    if isinstance(value, list | dict):
-        raise MergeError(
-            f"{where} is a {'list' if isinstance(value, list) else 'mapping'}. Gradients over the layers and "
-            "filters by tensor name are not supported yet: give one value."
-        )
+def kind(param: Param) -> str:
+    return "is true or false" if param.type is bool else "is a whole number"
+
+
+def example(param: Param) -> str:
+    return "true" if param.type is bool else "1" if param.type is int else "0.5"
 
 
 def allowed(param: Param) -> str:
     if param.range is None:
         return ""
-    if param.range.above:
-        return f" above {param.range.low:g} and up to {param.range.high:g}"
-    return f" between {param.range.low:g} and {param.range.high:g}"
+    low, high = param.range.limits
+    return f" above {low:g} and up to {high:g}" if param.range.above else f" between {low:g} and {high:g}"
 
 
 def hint(value: Any) -> str:
@@ -104,18 +151,33 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"Known here: {', '.join(names)}."
 
 
-def resolve(method: Method, inputs: Sequence[Parameters], shared: Parameters, tensor: str) -> Settings:
-    """The keyword arguments of the method's kernel for one tensor.
+def resolve(
+    method: Method, inputs: Sequence[tuple[str, Parameters]], shared: Sequence[Parameters], tensor: str, depth: float
+) -> Settings:
+    """The keyword arguments of the method's kernel for one tensor, at its depth (0 to 1) in the slice.
 
-    A model's own value counts first, then the recipe's, then the default.
-    `tensor` does not matter yet: gradients and filters will choose by it.
+    `inputs` are the models, each with the tensor's name in it and its own parameters; `shared` those of the slice, then
+    those of the recipe. The first of these that has a value for this tensor decides, else the default. As in mergekit
+    a filter looks at the input's name where each model has a value, and at the output's (`tensor`) where all share one.
     """
-    return {keyword(p.name): value_for(p, inputs, shared) for p in method.params}
+    return {
+        keyword(p.name): tuple(value_for(p, (own, *shared), name, depth) for name, own in inputs)
+        if p.per_model
+        else value_for(p, shared, tensor, depth)
+        for p in method.params
+    }
 
 
-def value_for(param: Param, inputs: Sequence[Parameters], shared: Parameters) -> Any:
-    fallback = shared.get(param.name, param.default)
-    return tuple(own.get(param.name, fallback) for own in inputs) if param.per_model else fallback
+def value_for(param: Param, levels: Sequence[Parameters], tensor: str, depth: float) -> Setting:
+    for given in levels:
+        if param.name in given and (value := at(given[param.name], tensor, depth)) is not None:
+            return value
+    if param.default is None:
+        raise MergeError(
+            f"{param.name} has no value for {tensor!r}: no filter lets it through. "
+            f"Add an entry without a filter at the end, like `- value: {example(param)}`."
+        )
+    return param.default
 
 
 def keyword(name: str) -> str:

@@ -21,11 +21,11 @@ def refuse_non_finite(step: Step, checkpoints: Sequence[Checkpoint]) -> None:
 
     NaN and infinity are refused because they spread through a merge, and no model means them.
     """
-    for info, checkpoint in zip(step.inputs, checkpoints, strict=True):
+    for name, info, checkpoint in zip(step.names, step.inputs, checkpoints, strict=True):
         first, count = first_non_finite(info, checkpoint)
         if count:
             raise MergeError(
-                f"{step.name!r} of {checkpoint.label} has {numbers(count)} NaN or infinite, the first at "
+                f"{name!r} of {checkpoint.label} has {numbers(count)} NaN or infinite, the first at "
                 f"index {first:,}. A merge with it would be broken: choose another model or revision."
             )
 

@@ -8,8 +8,11 @@ import gradio as gr
 
 from merging.methods import METHODS, Method, Param
 from merging.recipe import Setting
+from merging.values import Value, in_words, plain_tree
 from space.amount import Amount
-from space.form import lambda_param
+from space.form import can_show, lambda_param
+
+MAX_WORDS = 80  # of a value that the YAML holds
 
 
 def label(name: str) -> str:
@@ -43,6 +46,7 @@ class Shown:
     visible: bool
     value: Setting | None = None
     param: Param | None = None
+    kept: Value | None = None  # what the YAML says and the control cannot: it is locked
 
     def update(self) -> dict[str, Any]:
         if not self.visible or self.param is None:
@@ -50,7 +54,14 @@ class Shown:
         limits: dict[str, Any] = {}
         if self.param.range is not None and self.param.type is not bool:
             limits = {"minimum": self.param.range.low, "maximum": self.param.range.high, "step": self.param.range.step}
-        return gr.update(visible=True, value=self.value, info=self.param.help, **limits)
+        info = self.param.help if self.kept is None else in_the_yaml(self.kept)
+        return gr.update(visible=True, value=self.value, info=info, interactive=self.kept is None, **limits)
+
+
+def in_the_yaml(value: Value) -> str:
+    """`Set in the YAML: 0 to 0.5 to 1.`"""
+    said = in_words(plain_tree(value))
+    return f"Set in the YAML: {said if len(said) <= MAX_WORDS else said[: MAX_WORDS - 1] + '…'}."
 
 
 def control(param: Param, shown: Shown) -> gr.components.Component:
@@ -65,13 +76,18 @@ def control(param: Param, shown: Shown) -> gr.components.Component:
     return Amount(limits.low, limits.high, value, step=limits.step, label=name, info=param.help, visible=shown.visible)
 
 
-def shown(method: Method, settings: Mapping[str, Setting]) -> list[Shown]:
+def shown(method: Method, settings: Mapping[str, Value]) -> list[Shown]:
     """For each of `shared_params`, whether this method has it, and the value: what was set, else its default."""
     mine = {p.name: p for p in method.params if p is not lambda_param(method)}
-    return [
-        Shown(True, settings.get(name, default(mine[name])), mine[name]) if name in mine else Shown(False)
-        for name in shared_params()
-    ]
+    return [look(mine[name], settings.get(name)) if name in mine else Shown(False) for name in shared_params()]
+
+
+def look(param: Param, value: Value | None) -> Shown:
+    if value is None:
+        return Shown(True, default(param), param)
+    if isinstance(value, bool | int | float) and can_show(param, value):
+        return Shown(True, value, param)
+    return Shown(True, default(param), param, kept=value)
 
 
 def default(param: Param) -> Setting | None:

@@ -5,7 +5,7 @@ import re
 from merging.card_check import check_card
 from merging.errors import MergeError
 from merging.hub import Hub, UnknownRepo, check_repo_id
-from merging.recipe import Recipe
+from merging.recipe import Recipe, all_models
 from space.viewer import Viewer
 
 __all__ = ["check_card", "check_target", "suggested_name"]
@@ -15,7 +15,8 @@ MAX_NAME = 96  # the Hub's limit
 
 def suggested_name(recipe: Recipe) -> str:
     """The words of the merged models' names, none twice, and the method: pocket-reverse-add-ties."""
-    models = [one.model.path.rpartition("/")[2] for one in recipe.models if one.model != recipe.base]
+    refs = [ref for ref in all_models(recipe) if ref != recipe.base] or all_models(recipe)
+    models = [ref.path.rpartition("/")[2] for ref in refs]
     words = dict.fromkeys(word for name in models for word in re.split(r"[^A-Za-z0-9.]+", name) if word.strip("."))
     method = recipe.method.replace("_", "-")
     return "-".join(words)[: MAX_NAME - len(method) - 1].strip("-.") + f"-{method}"

@@ -51,8 +51,14 @@ def too_little(id: str, what: str, needed: int, free: int, remedy: str) -> Findi
 def estimate(plan: Plan, models: Sequence[Facts], method: Method) -> float:
     """The seconds that the merge will take here: reading from the Hub goes on while the machine computes."""
     computing = estimate_seconds(plan, bytes_per_second=SPEED_WITH_MEASURE if method.measure else SPEED)
-    far = plan.read_bytes * sum(1 for m in models if m.repo_id) / len(models)
-    return max(computing, far / HUB_SPEED)
+    return max(computing, plan.read_bytes * remote_share(plan, models) / HUB_SPEED)
+
+
+def remote_share(plan: Plan, models: Sequence[Facts]) -> float:
+    """How much of what is read comes from the Hub."""
+    inputs = [(models[i], info.nbytes) for shard in plan.shards for step in shard.steps
+              for i, info in zip(step.sources, step.inputs, strict=True)]  # fmt: skip
+    return sum(size for model, size in inputs if model.repo_id) / max(1, sum(size for _, size in inputs))
 
 
 def stored(model: Facts) -> int:

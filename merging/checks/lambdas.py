@@ -1,10 +1,14 @@
 """What the lambdas of a recipe add up to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from merging.findings import Finding, ok, warn
+from merging.findings import Finding, counted, ok, warn
 from merging.methods import METHODS
-from merging.recipe import Recipe, merged_inputs, settings_for, takes_base
+from merging.methods.spec import Settings
+from merging.plan import Plan
+from merging.recipe import Recipe, has_base, merged_inputs, parts_of, settings_for
+from merging.values import in_words, is_plain, plain_tree
 
 FAR = 2.0  # the sum of all lambdas beyond which a merge leaves the neighbourhood of its parents
 CANCELLED = 0.05  # the share of its parts that a sum must keep, or dividing by it blows everything up
@@ -14,30 +18,83 @@ CONSENSUS = ("ties", "dare_ties")  # normalize divides each entry by the weights
 Numbers = Mapping[str, float]
 
 
-def check_lambdas(recipe: Recipe) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """How the models go into a tensor."""
+
+    numbers: tuple[tuple[str, float], ...]  # the lambda of each model
+    normalize: bool
+    has_base: bool
+
+
+def check_lambdas(recipe: Recipe, plan: Plan | None = None) -> Iterator[Finding]:
     """Facts about plain numbers; a recipe that was parsed is within the ranges of its method already."""
     method = METHODS[recipe.method]
     if method.param("weight") is None:
         return
-    settings = settings_for(recipe, "")
-    numbers = dict(zip((str(i.model) for i in merged_inputs(recipe)), settings["weight"], strict=True))
-    if takes_base(recipe):
+    if method.takes_base:
         yield from weighted_base(recipe)
+    found = combinations(recipe, plan)
+    told = {
+        one: sum_up(dict(one.numbers), recipe.method, normalize=one.normalize, has_base=one.has_base) for one in found
+    }
+    if len(told) == 1:
+        yield from told.values()
+    elif told:
+        yield several(found, told)
+
+
+def combinations(recipe: Recipe, plan: Plan | None) -> dict[Combination, list[str]]:
+    """The different lambdas that tensors are merged with, and their names; without a plan, those that need none."""
+    if plan is None:
+        labels = [str(i.model) for i in merged_inputs(recipe)]
+        beside = has_base(parts_of(recipe)[0], METHODS[recipe.method])
+        return {combination(labels, settings_for(recipe, ""), beside): [""]} if is_uniform(recipe) else {}
+    found: dict[Combination, list[str]] = {}
+    for step in (s for shard in plan.shards for s in shard.steps if s.is_merged):
+        labels = [str(plan.models[i]) for i in step.sources[-len(step.settings["weight"]) :]]
+        found.setdefault(combination(labels, step.settings, step.has_base), []).append(step.name)
+    return found
+
+
+def combination(labels: Sequence[str], settings: Settings, has_base: bool) -> Combination:
+    """A model that goes in with several of its layers has a number behind its name."""
+    told = [f"{label} ({n})" if (n := labels[: i + 1].count(label)) > 1 else label for i, label in enumerate(labels)]
     normalize = settings.get("normalize", settings.get("normalize_weights", True))
-    yield sum_up(numbers, recipe.method, normalize=normalize, has_base=takes_base(recipe))
+    return Combination(tuple(zip(told, settings["weight"], strict=True)), normalize, has_base)
+
+
+def is_uniform(recipe: Recipe) -> bool:
+    levels = (recipe.parameters, *(one.parameters for one in recipe.models))
+    return not recipe.slices and all(is_plain(value) for given in levels for value in given.values())
+
+
+def several(found: Mapping[Combination, list[str]], told: Mapping[Combination, Finding]) -> Finding:
+    """One finding for lambdas that change from tensor to tensor: of the worst of them."""
+    worst = next((one for one, finding in told.items() if finding.level != "ok"), None)
+    if worst is not None:
+        return replace(told[worst], title=f"{told[worst].title[:-1]}, in {counted(len(found[worst]), 'tensor')} "
+                       f"({found[worst][0]}).")  # fmt: skip
+    ranges: dict[str, list[float]] = {}
+    for one in found:
+        for label, number in one.numbers:
+            ranges.setdefault(label, []).append(number)
+    said = {label: f"lambda {min(numbers):.3g} to {max(numbers):.3g}" for label, numbers in ranges.items()}
+    return ok("lambdas", f"The lambdas change from tensor to tensor: there are {len(found):,} combinations.", said)
 
 
 def weighted_base(recipe: Recipe) -> Iterator[Finding]:
     """The base may be listed among the models, but what it is weighed with counts for nothing."""
-    for one in recipe.models:
-        if one.model == recipe.base and "weight" in one.parameters:
-            yield warn(
-                "lambdas",
-                f"The lambda of the base {one.model} has no effect.",
-                {str(one.model): f"lambda {one.parameters['weight']:g}"},
-                why=f"{recipe.method} adds what the other models changed of the base; the base itself is always whole.",
-                remedy="Remove it from models, or list it without a weight.",
-            )
+    weighted = [one for part in parts_of(recipe) for one in part.sources
+                if one.model == part.base and "weight" in one.parameters]  # fmt: skip
+    for one in weighted[:1]:
+        yield warn(
+            "lambdas",
+            f"The lambda of the base {one.model} has no effect.",
+            {str(one.model): f"lambda {in_words(plain_tree(one.parameters['weight']))}"},
+            why=f"{recipe.method} adds what the other models changed of the base; the base itself is always whole.",
+            remedy="Remove its weight from the recipe.",
+        )
 
 
 def sum_up(numbers: Numbers, method: str, *, normalize: bool, has_base: bool) -> Finding:

@@ -17,11 +17,15 @@ TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 def check_tensors(models: Sequence[Facts], recipe: Recipe) -> Iterator[Finding]:
     found = [*tying(models)] or [*names(models), *shapes(models)]
     yield from found
-    yield from dtypes(models, recipe)
-    yield from codes(models)
+    yield from check_types(models, recipe)
     if not found and len(models) > 1:
         count = len(models[0].checkpoint.tensors)
         yield ok("tensors", f"All {count:,} tensors have their counterparts, in the same shapes.")
+
+
+def check_types(models: Sequence[Facts], recipe: Recipe) -> Iterator[Finding]:
+    yield from dtypes(models, recipe)
+    yield from codes(models)
 
 
 def tying(models: Sequence[Facts]) -> Iterator[Finding]:

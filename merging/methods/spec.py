@@ -16,19 +16,29 @@ Settings = Mapping[str, Any]  # keyword arguments of a kernel: a tuple (one valu
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values a number may take, and the step of its slider."""
+    """The values a number may take, and its slider: where that ends earlier, and its step."""
 
     low: float
     high: float
     step: float = 0.01
     above: bool = False  # True: `low` itself is excluded
     start: float | None = None  # what a new control shows where the parameter has no default
+    widest: tuple[float, float] | None = None  # what a recipe may give, where that is more than the slider shows
 
     def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
+        low, high = self.limits
+        return (low < value if self.above else low <= value) and value <= high
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return self.widest or (self.low, self.high)
+
+    def is_on_slider(self, value: float) -> bool:
+        return value in self and self.low <= value <= self.high
 
 
-Weights = Annotated[tuple[float, ...], Range(-2, 2, start=1.0)]  # a tuple: one value per model
+WIDEST = (-100.0, 100.0)  # mergekit takes any weight; beyond this it is a slip
+Weights = Annotated[tuple[float, ...], Range(-2, 2, start=1.0, widest=WIDEST)]  # a tuple: one value per model
 Fraction = Annotated[float, Range(0, 1, start=0.5)]
 Fractions = Annotated[tuple[float, ...], Range(0, 1, start=0.5)]
 

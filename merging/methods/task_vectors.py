@@ -9,9 +9,11 @@ from merging.methods.chance import Chance
 from merging.methods.linear import Normalize, weights_sum_to_zero
 from merging.methods.measures import l1_factors, magnitude_cuts, sums_around
 from merging.methods.parts import add_changes, keep_by_chance, keep_from, sum_of_agreeing, weighted_sum, zero_to_one
-from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Shape, Weights, method
+from merging.methods.spec import WIDEST, Block, Fractions, Pass, Range, Settings, Shape, Weights, method
 
-Lambda = Annotated[float, Range(-3, 3), "What the merged change is multiplied by before it is added to the base."]
+Lambda = Annotated[
+    float, Range(-3, 3, widest=WIDEST), "What the merged change is multiplied by before it is added to the base."
+]
 Weighted = Annotated[Weights, "How much of this model's change is added: its lambda."]
 Largest = Annotated[Fractions, "The share of this model's changes that is kept, the largest first."]
 Chosen = Annotated[Fractions, "The share of this model's changes that is kept, chosen at random."]

@@ -8,13 +8,15 @@ from typing import Any
 import gradio as gr
 
 from merging.errors import MergeError
-from merging.methods import METHODS, Method
+from merging.methods import METHODS
 from merging.recipe import Setting, parse_recipe, to_yaml
+from merging.values import Value
 from space import view
 from space.amount import Amount
 from space.controls import (
     control,
     first_settings,
+    in_the_yaml,
     is_common,
     label,
     own_params,
@@ -23,9 +25,10 @@ from space.controls import (
     shown,
     typed,
 )
-from space.form import Form, Row, from_recipe, lambda_param, to_recipe
+from space.form import Form, Row, from_recipe, kept_of_row, lambda_param, pack_kept, to_recipe, with_kept
 
 MAX_ROWS = 8
+LOCKED = view.note("This recipe stacks layers: it is edited as YAML. Empty the YAML to go back to the form.")
 DTYPES = [("As the inputs", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
 
 
@@ -49,6 +52,9 @@ class ModelRow:
 class RecipeColumn:
     """The controls, in the order in which listeners get their values; the layout around them; and the YAML."""
 
+    controls: gr.Column  # all but the YAML
+    locked: gr.HTML  # what stands there instead
+    editor: gr.Accordion
     base_group: gr.Column
     base: gr.Dropdown
     base_revision: gr.Textbox
@@ -57,6 +63,7 @@ class RecipeColumn:
     seed: gr.Number
     shared: tuple[gr.components.Component, ...]
     rows: tuple[ModelRow, ...]
+    kept: gr.State  # what the YAML says and no control can show
     help: gr.HTML
     add: gr.Button
     summary: gr.HTML
@@ -70,16 +77,16 @@ class RecipeColumn:
     @property
     def values(self) -> list[gr.components.Component]:
         first: list[gr.components.Component] = [self.base, self.base_revision, self.method, self.dtype, self.seed]
-        return [*first, *self.shared, *(c for row in self.rows for c in row.values)]
+        return [*first, *self.shared, *(c for row in self.rows for c in row.values), self.kept]
 
     @property
     def boxes(self) -> list[gr.Dropdown]:
         return [self.base, *(row.repo for row in self.rows)]
 
     @property
-    def groups(self) -> list[gr.Column]:
-        """What is shown or hidden: the base, for methods that have one, and the rows in use."""
-        return [self.base_group, *(row.group for row in self.rows)]
+    def groups(self) -> list[Any]:
+        """What is shown or hidden: all controls, the base, for methods that have one, and the rows in use."""
+        return [self.controls, self.locked, self.editor, self.base_group, *(row.group for row in self.rows)]
 
     @property
     def all(self) -> list[Any]:
@@ -104,30 +111,35 @@ def build_recipe() -> RecipeColumn:
         fold = gr.Button("Change", size="sm", scale=0, min_width=90, elem_classes="quiet")
         fold.click(None, js="() => document.querySelector('.workbench').classList.toggle('folded')")
     with gr.Column(elem_classes="recipe-body"):
-        gr.HTML("<h2>Models</h2>")
-        base_group, base, base_revision = build_base()
-        rows = tuple(build_row(i) for i in range(MAX_ROWS))
-        add = gr.Button("Add a model", size="sm", elem_classes="quiet")
-        gr.HTML("<h2>Method</h2>")
-        first = METHODS[Form().method]
-        method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value=first.name, label="Method")
-        helped = gr.HTML(view.method_help(first))
-        looks = list(zip(shared_params().values(), shown(first, {}), strict=True))
-        shared = tuple(control(p, look) for p, look in looks if is_common(p))
-        with gr.Accordion("More settings of the method", open=False):
-            shared += tuple(control(p, look) for p, look in looks if not is_common(p))
-        with gr.Accordion("Precision and seed", open=False):
-            dtype = gr.Dropdown(DTYPES, value="", label="Precision of the result", info="Sums are always in float32.")
-            seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
-        with gr.Accordion("Recipe as YAML", open=False):
+        with gr.Column(elem_classes="recipe-controls") as controls:
+            gr.HTML("<h2>Models</h2>")
+            base_group, base, base_revision = build_base()
+            rows = tuple(build_row(i) for i in range(MAX_ROWS))
+            add = gr.Button("Add a model", size="sm", elem_classes="quiet")
+            gr.HTML("<h2>Method</h2>")
+            first = METHODS[Form().method]
+            method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value=first.name, label="Method")
+            helped = gr.HTML(view.method_help(first))
+            looks = list(zip(shared_params().values(), shown(first, {}), strict=True))
+            shared = tuple(control(p, look) for p, look in looks if is_common(p))
+            with gr.Accordion("More settings of the method", open=False):
+                shared += tuple(control(p, look) for p, look in looks if not is_common(p))
+            with gr.Accordion("Precision and seed", open=False):
+                dtype = gr.Dropdown(
+                    DTYPES, value="", label="Precision of the result", info="Sums are always in float32."
+                )
+                seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
+        locked = gr.HTML(LOCKED, visible=False, elem_id="recipe-locked")
+        with gr.Accordion("Recipe as YAML", open=False) as editor:
             text, missing, *_ = texts(empty_form())
             yaml = gr.Code(text, language="yaml", show_label=False, buttons=["copy", "download"], elem_id="recipe-yaml")
     with gr.Column(elem_classes="next-action"):
         problem = gr.HTML(missing, elem_id="recipe-problem")
         check = gr.Button("Check", variant="primary", interactive=False, elem_id="check-button")
     return RecipeColumn(
-        base_group, base, base_revision, method, dtype, seed, shared, rows, helped, add, summary, yaml, problem, check,
-        gr.State(2), tuple(gr.State([]) for _ in range(1 + MAX_ROWS)), gr.State(text),
+        controls, locked, editor, base_group, base, base_revision, method, dtype, seed, shared, rows, gr.State(""),
+        helped, add, summary, yaml, problem, check, gr.State(2), tuple(gr.State([]) for _ in range(1 + MAX_ROWS)),
+        gr.State(text),
     )  # fmt: skip
 
 
@@ -174,7 +186,8 @@ def form_of(values: Sequence[Any]) -> Form:
     base, revision, method, dtype, seed = islice(left, 5)
     shared = settings(METHODS[method], list(islice(left, len(shared_params()))))
     rows = [row_of(method, list(islice(left, 3 + len(own_params())))) for _ in range(MAX_ROWS)]
-    return Form(base or "", revision or "", tuple(rows), method, shared, dtype or "", int(seed or 0))
+    form = Form(base or "", revision or "", tuple(rows), method, shared, dtype or "", int(seed or 0))
+    return with_kept(form, next(left, ""))
 
 
 def row_of(method: str, values: Sequence[Any]) -> Row:
@@ -194,25 +207,41 @@ def controls_of(form: Form) -> list[Any]:
     padded = [*form.rows, *[Row()] * MAX_ROWS][:MAX_ROWS]
     head = [form.base or None, form.base_revision, form.method, form.dtype, form.seed]
     shared = [s.update() for s in shown(method, form.settings)]
-    rows = [update for i, row in enumerate(padded, 1) for update in row_updates(i, row, method)]
-    return [*head, *shared, *rows]
+    rows = [update for i, row in enumerate(padded, 1) for update in row_updates(i, row, form)]
+    return [*head, *shared, *rows, pack_kept(form, MAX_ROWS)]
 
 
-def row_updates(number: int, row: Row, method: Method) -> list[Any]:
-    """The controls of a row: its slider is the method's, or hidden with its value kept where the method has none."""
-    slider = lambda_param(method)
+def row_updates(number: int, row: Row, form: Form) -> list[Any]:
+    """The controls of a row: its slider is the method's, or hidden with its value kept where the method has none.
+
+    What a control cannot show is locked, and says what the YAML says.
+    """
+    method = METHODS[form.method]
+    slider, kept = lambda_param(method), kept_of_row(form, row)
     weight = gr.update(visible=False)
     if slider:
-        name = "Lambda" if slider.name == "weight" else label(slider.name)
-        weight = gr.update(value=row.settings.get(slider.name, 1.0), visible=True, label=f"{name} {number}")
+        name = f"{'Lambda' if slider.name == 'weight' else label(slider.name)} {number}"
+        value = 1.0 if slider.name in kept else row.settings.get(slider.name, 1.0)
+        said = in_the_yaml(kept[slider.name] or form.settings.get(slider.name, 1.0)) if slider.name in kept else ""
+        weight = gr.update(value=value, visible=True, label=name, info=said, interactive=not said)
     declared = {p.name for p in method.params if p.per_model and p is not slider}
-    own = [gr.update(value=row.settings.get(name), visible=name in declared) for name in own_params()]
+    own = [own_update(row.settings.get(name), name in declared, is_kept=name in kept) for name in own_params()]
     return [row.repo or None, weight, row.revision, *own]
 
 
-def visible_groups(method: str, count: int) -> list[Any]:
-    base = gr.update(visible=METHODS[method].takes_base)
-    return [base, *(gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS))]
+def own_update(value: Value | None, visible: bool, *, is_kept: bool) -> Any:
+    placeholder = "set in the YAML" if is_kept else "as for all"
+    return gr.update(
+        value=None if is_kept else value, visible=visible, placeholder=placeholder, interactive=not is_kept
+    )
+
+
+def visible_groups(form: Form, count: int) -> list[Any]:
+    """All controls or none, the YAML where there are none; the base, and as many rows."""
+    whole = [gr.update(visible=not form.yaml), gr.update(visible=bool(form.yaml))]
+    editor = gr.update(open=True) if form.yaml else gr.skip()
+    base = gr.update(visible=METHODS[form.method].takes_base)
+    return [*whole, editor, base, *(gr.update(visible=i < max(1, count)) for i in range(MAX_ROWS))]
 
 
 def empty_form() -> Form:
@@ -223,7 +252,7 @@ def empty_form() -> Form:
 
 def texts(form: Form) -> tuple[Any, ...]:
     """YAML; what is still missing or wrong; the summary line; the YAML again, as what the form says; the button."""
-    text = to_yaml(to_recipe(form))
+    text = form.yaml or to_yaml(to_recipe(form))
     return text, *told(text, problem_of(text, form), form)
 
 
@@ -276,25 +305,28 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
 def changed_method(count: int, *values: Any) -> list[Any]:
     """A new method starts from its own defaults; models and lambdas stay."""
     form = form_of(values)
-    form = replace(form, settings=first_settings(METHODS[form.method]))
-    groups = visible_groups(form.method, count)
+    slider = lambda_param(METHODS[form.method])
+    start: dict[str, Value] = {slider.name: 1.0} if slider else {}
+    rows = tuple(replace(row, settings={**start, **row.settings}) for row in form.rows)
+    form = replace(form, rows=rows, settings=first_settings(METHODS[form.method]))
+    groups = visible_groups(form, count)
     return [*controls_of(form), *groups, view.method_help(METHODS[form.method]), *texts(form)]
 
 
 def typed_yaml(text: str) -> list[Any]:
-    """The YAML was edited: the form follows when it can be read, and stays when it cannot."""
+    """The YAML was edited: the form follows when it can be read, and stays when it cannot. Without any it is empty."""
     try:
-        form = read_form(text)
+        form = read_form(text) if text.strip() else empty_form()
     except MergeError as e:
-        keep = [gr.skip()] * (control_count() + MAX_ROWS + 3)
+        keep = [gr.skip()] * (control_count() + len(visible_groups(Form(), 0)) + 2)
         return [*keep, view.note(str(e), "warn"), gr.skip(), gr.skip(), gr.update(interactive=False)]
-    return [*shown_form(form), *told(text, "", form)]
+    return [*shown_form(form), *told(text, problem_of(text, form), form)]
 
 
 def read_form(text: str) -> Form:
     """The form that shows a recipe; raises MergeError where the text is none, or lists more than the form holds."""
     form = from_recipe(parse_recipe(text))
-    if len(form.rows) > MAX_ROWS:
+    if len(form.rows) > MAX_ROWS and not form.yaml:
         raise MergeError(f"The recipe lists {len(form.rows)} models; at most {MAX_ROWS} can be merged here.")
     return form
 
@@ -307,16 +339,16 @@ def current(text: str, synced: str, values: Sequence[Any]) -> str:
 def shown_form(form: Form) -> list[Any]:
     """Updates of all controls, the row groups, the number of rows and the words about the method."""
     count = max(2, len(form.rows))
-    return [*controls_of(form), *visible_groups(form.method, count), count, view.method_help(METHODS[form.method])]
+    return [*controls_of(form), *visible_groups(form, count), count, view.method_help(METHODS[form.method])]
 
 
 def control_count() -> int:
-    return 5 + len(shared_params()) + MAX_ROWS * (3 + len(own_params()))
+    return 6 + len(shared_params()) + MAX_ROWS * (3 + len(own_params()))
 
 
 def add_row(count: int, method: str) -> list[Any]:
     count = min(MAX_ROWS, count + 1)
-    return [count, *visible_groups(method, count), gr.update(interactive=count < MAX_ROWS)]
+    return [count, *visible_groups(Form(method=method), count), gr.update(interactive=count < MAX_ROWS)]
 
 
 def removing(index: int) -> Callable[..., list[Any]]:
@@ -328,7 +360,7 @@ def removing(index: int) -> Callable[..., list[Any]]:
         return [
             count,
             *controls_of(less),
-            *visible_groups(form.method, count),
+            *visible_groups(less, count),
             gr.update(interactive=True),
             *texts(less),
         ]

@@ -10,7 +10,28 @@ from hypothesis import strategies as st
 
 from merging.errors import MergeError
 from merging.methods import METHODS
-from merging.recipe import Input, ModelRef, Recipe, all_models, merged_inputs, parse_recipe, settings_for, to_yaml
+from merging.recipe import (
+    Input,
+    ModelRef,
+    Recipe,
+    Slice,
+    all_models,
+    merged_inputs,
+    parse_recipe,
+    settings_for,
+    to_yaml,
+)
+from merging.values import Case, Filtered, Gradient
+
+
+def recipe(**changes):
+    tree = {"merge_method": "linear", "models": [{"model": "a/x", "parameters": {"weight": 1}}]} | changes
+    return json.dumps({k: v for k, v in tree.items() if v is not None})
+
+
+def weighing(weight):
+    return recipe(parameters={"weight": weight})
+
 
 MERGEKIT = """
 models:
@@ -30,11 +51,6 @@ parameters:
   lambda: 1.1
 dtype: torch.bfloat16
 """
-
-
-def recipe(**changes):
-    tree = {"merge_method": "linear", "models": [{"model": "a/x", "parameters": {"weight": 1}}]} | changes
-    return json.dumps({k: v for k, v in tree.items() if v is not None})
 
 
 def test_reads_what_mergekit_reads():
@@ -121,7 +137,7 @@ def test_models(written, path, revision):
         (recipe(models=[{"model": f"m{i}"} for i in range(101)]), "at most 100 can be merged at once"),
         (recipe(paramaters={}), "'paramaters' is not a key of a recipe. Did you mean parameters?"),
         (recipe(normalize=True), "normalize is a parameter. Put it under `parameters:`."),
-        (recipe(slices=[]), "slices: Layer stacking is not supported yet"),
+        (recipe(slices=[]), "The recipe has models and slices. `models` merges whole models, `slices` layers: choose"),
         (recipe(tokenizer_source="union"), "tokenizer_source: The tokenizer is taken whole"),
         (recipe(chat_template="auto"), "chat_template: The chat template is taken"),
         (recipe(modules={}), "modules: Merging module by module is not supported yet"),
@@ -131,9 +147,9 @@ def test_models(written, path, revision):
             recipe(parameters={"density": 1}),
             "parameters.density is not a parameter of linear. Known here: weight, normalize.",
         ),
-        (recipe(parameters={"weight": 3}), "parameters.weight is 3, it must be between -2 and 2."),
-        (recipe(parameters={"weight": True}), "parameters.weight is true, it must be a number between -2 and 2."),
-        (recipe(parameters={"weight": "big"}), "parameters.weight is 'big', it must be a number between -2 and 2."),
+        (recipe(parameters={"weight": 300}), "parameters.weight is 300, it must be between -100 and 100."),
+        (recipe(parameters={"weight": True}), "parameters.weight is true, it must be a number between -100 and 100."),
+        (recipe(parameters={"weight": "big"}), "parameters.weight is 'big', it must be a number between -100 and 100."),
         (recipe(parameters={"weight": None}), "parameters.weight is empty, it must be a number"),
         ("{merge_method: linear, models: [a], parameters: {weight: 1e-3}}", "Write it as 0.001, without quotes."),
         (
@@ -146,8 +162,41 @@ def test_models(written, path, revision):
         ),
         (recipe(parameters={"weight": 10**400}), "parameters.weight is a very large number"),
         (recipe(parameters={"normalize": 1}), "parameters.normalize is 1, it must be true or false."),
-        (recipe(parameters={"weight": [0, 1]}), "parameters.weight is a list. Gradients"),
-        (recipe(parameters={"weight": {"filter": "mlp"}}), "parameters.weight is a mapping. Gradients"),
+        (
+            recipe(parameters={"weight": {"filter": "mlp", "value": 1}}),
+            "parameters.weight is a mapping. Values with filters stand",
+        ),
+        (
+            recipe(models=[{"model": "a", "layer_range": [0, 1]}]),
+            "models[0].layer_range: layers of a model are chosen in",
+        ),
+        (weighing([]), "parameters.weight is an empty list."),
+        (weighing([0, True]), "parameters.weight[1] is true, it must be a number between -100 and 100."),
+        (weighing([0, [1]]), "parameters.weight[1] is a list inside a list. Give one value."),
+        (weighing([0, 300]), "parameters.weight[1] is 300, it must be between -100 and 100."),
+        (weighing([0] * 10_001), "parameters.weight is a list of 10,001; at most 10,000 are read."),
+        (weighing([{"value": 1}, 0.5]), "parameters.weight[1] is 0.5. Beside entries with a filter it must be one too"),
+        (weighing([{"filter": "mlp"}]), "parameters.weight[0].value is missing"),
+        (
+            weighing([{"filtr": "mlp", "value": 1}]),
+            "parameters.weight[0].'filtr' is not known here. Did you mean filter?",
+        ),
+        (
+            weighing([{"filter": 3, "value": 1}]),
+            "parameters.weight[0].filter is 3, it must be a part of a tensor's name",
+        ),
+        (weighing([{"value": 300}]), "parameters.weight[0].value is 300, it must be between -100 and 100."),
+        (weighing([{"value": [0, "x"]}]), "parameters.weight[0].value[1] is 'x', it must be a number between"),
+        (weighing([{"value": [{"value": 1}]}]), "parameters.weight[0].value has filters inside a filter."),
+        (weighing({"filter": "mlp", "value": 1}), "even a single one: `weight: [{filter: mlp, value: 0.5}]`."),
+        (
+            recipe(parameters={"weight": 1, "normalize": [True, False]}),
+            "parameters.normalize is a list, and normalize is",
+        ),
+        (
+            recipe(models=[{"model": "a", "parameters": {"weight": [1, 2, [3]]}}]),
+            "models[0].parameters.weight[2] is a list",
+        ),
         (recipe(dtype="bfloat"), "dtype is 'bfloat', it must be one of: bfloat16, float16, float32."),
         (recipe(out_dtype=16), "out_dtype is 16, it must be one of"),
         (recipe(seed=-1), "seed is -1, it must be a whole number between 0 and"),
@@ -181,6 +230,95 @@ def test_refuses(text, message):
         parse_recipe(text)
     assert message in str(refused.value)
     assert str(refused.value).rstrip().endswith((".", "?")) and len(str(refused.value)) < 1000
+
+
+def source(model="a", layers=(0, 2), **more):
+    return {"model": model, "layer_range": list(layers)} | more
+
+
+def stacked(*sources, method="linear", **more):
+    return {"merge_method": method, "slices": [{"sources": list(sources)}], "parameters": {"weight": 1}} | more
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (stacked(slices=[]), "slices must be a list of entries with `sources:`."),
+        (stacked(slices=[3]), "slices[0] is 3, it must be a mapping with sources."),
+        (stacked(slices=[{}]), "slices[0].sources must be a list of entries like"),
+        (stacked(slices=[{"sorces": []}]), "slices[0].'sorces' is not known here. Did you mean sources?"),
+        (stacked(slices=[{"sources": [source()], "weight": 1}]), "slices[0].weight is a parameter. Put it under"),
+        (stacked("a"), "slices[0].sources[0] is 'a', it must be an entry like"),
+        (stacked({"model": "a"}), "slices[0].sources[0].layer_range is empty, it must be two layer numbers"),
+        (stacked(source(layers=[0])), "slices[0].sources[0].layer_range is a list, it must be two layer numbers"),
+        (stacked(source(layers=[0, True])), "it must be two layer numbers: [0, 8] is the first eight layers."),
+        (stacked(source(layers=[0, 1.5])), "it must be two layer numbers"),
+        (stacked(source(layers=[2, 2])), "slices[0].sources[0].layer_range is [2, 2], which holds no layer."),
+        (stacked(source(layers=[4, 2])), "layer_range is [4, 2], which ends before it begins."),
+        (stacked(source(layers=[-1, 2])), "layer_range is [-1, 2], which is no range of layers."),
+        (stacked(source(layers=[0, 10**9])), "which is no range of layers."),
+        (stacked(source(layers=[0, 1001])), "The slices have 1,001 layers or more; at most 1,000 can be stacked."),
+        (stacked(source(), source("b", [0, 3])), "slices[0].sources[1] has 3 layers and sources[0] has 2."),
+        (stacked(source(), source(layers=[1, 3])), "sources[0] and sources[1] are layers 0 to 1 and 1 to 2 of a"),
+        (stacked(source(parameters={"weight": [300]})), "slices[0].sources[0].parameters.weight[0] is 300, it must be"),
+        (stacked(source(), base_model="c"), "base_model c is in no slice."),
+        (stacked(source(), method="ties"), "ties needs base_model"),
+        (stacked(source("b"), method="ties", base_model="b"), "ties needs at least 1 model besides the base; slices"),
+        (
+            stacked(method="ties", base_model="b", slices=[{"sources": [source(), source("b")][:n]} for n in (2, 1)]),
+            "slices[1].sources does not list the base_model b.",
+        ),
+        (stacked(source(), source("b"), method="passthrough", parameters={}), "at most 1 model; slices[0] has 2."),
+        (stacked(source(), parameters={}), "slices[0].sources[0].parameters.weight is missing: linear"),
+        (stacked(source(), models=["a"]), "The recipe has models and slices."),
+        (stacked(source(parameters={"weight": 1}), source("b", parameters={"weight": -1})), "sum to zero"),
+        (stacked(source(), source("b"), method="slerp", base_model="b", parameters={}), "parameters.t is missing"),
+    ],
+)  # fmt: skip
+def test_refuses_slices(tree, message):
+    with pytest.raises(MergeError) as refused:
+        parse_recipe(json.dumps(tree))
+    assert message in str(refused.value)
+    assert str(refused.value).rstrip().endswith((".", "?")) and len(str(refused.value)) < 1000
+
+
+MERGEKIT_SLICES = """
+slices:
+  - sources:
+      - model: org/base
+        layer_range: [0, 16]
+      - model: org/one
+        layer_range: [0, 16]
+    parameters:
+      t: 0.25
+  - sources:
+      - model: org/two@main
+        layer_range: [8, 24]
+      - model: org/base
+        layer_range: [8, 24]
+merge_method: slerp
+base_model: org/base
+parameters:
+  t:
+    - filter: self_attn
+      value: [0, 0.5, 0.3, 0.7, 1]
+    - filter: mlp
+      value: [1, 0.5, 0.7, 0.3, 0]
+    - value: 0.5
+"""
+
+
+def test_reads_slices_and_gradients_as_mergekit_does():
+    found, base, two = parse_recipe(MERGEKIT_SLICES), ModelRef("org/base"), ModelRef("org/two", "main")
+    t = Filtered((
+        Case(Gradient((0, 0.5, 0.3, 0.7, 1)), "self_attn"), Case(Gradient((1, 0.5, 0.7, 0.3, 0)), "mlp"), Case(0.5)
+    ))  # fmt: skip
+    first = Slice((Input(base, {}, (0, 16)), Input(ModelRef("org/one"), {}, (0, 16))), {"t": 0.25})
+    second = Slice((Input(two, {}, (8, 24)), Input(base, {}, (8, 24))))
+    assert found == Recipe("slerp", base=base, parameters={"t": t}, slices=(first, second))
+    assert parse_recipe(to_yaml(found)) == found
+    assert [str(m) for m in all_models(found)] == ["org/base", "org/one", "org/two@main"]
+    assert [str(i.model) for i in merged_inputs(found)] == ["org/one", "org/two@main"]
 
 
 @pytest.mark.parametrize(
@@ -227,28 +365,57 @@ refs = st.one_of(
 )
 
 
+def plain(p):
+    if p.type is bool:
+        return st.booleans()
+    low, high = p.range.limits
+    whole = [v for v in range(int(low), int(high) + 1) if v in p.range]
+    if p.type is int:
+        return st.sampled_from(whole)
+    numbers = st.floats(low, high, exclude_min=p.range.above)
+    return numbers | st.sampled_from(whole) if whole else numbers
+
+
+def settings_values(p):
+    """Whatever a recipe may give for a parameter."""
+    one = plain(p)
+    if p.type is float:
+        one |= st.lists(plain(p), min_size=1, max_size=4).map(lambda points: Gradient(tuple(points)))
+    case = st.builds(Case, one, st.none() | st.just("*") | st.text(max_size=5))
+    return one | st.lists(case, min_size=1, max_size=3).map(lambda cases: Filtered(tuple(cases)))
+
+
 @st.composite
 def recipes(draw):
     """Any recipe that the parser accepts."""
     method = draw(st.sampled_from(list(METHODS.values())))
-    models = draw(st.lists(refs, min_size=method.min_models, max_size=method.max_models or 4, unique=True))
+    own, shared = ([p for p in method.params if p.per_model == mine] for mine in (True, False))
 
-    def value(p):
-        if p.type is bool:
-            return draw(st.booleans())
-        if p.type is int:
-            return draw(st.integers(int(p.range.low), int(p.range.high)))
-        whole = [v for v in range(int(p.range.low), int(p.range.high) + 1) if v in p.range]
-        numbers = st.floats(p.range.low, p.range.high, exclude_min=p.range.above)
-        return draw(numbers | st.sampled_from(whole) if whole else numbers)
+    def some(params, *, all_of_them=False):
+        chosen = (p for p in params if (all_of_them and p.default is None) or draw(st.booleans()))
+        return {p.name: draw(settings_values(p)) for p in chosen}
 
-    def some(params):
-        return {p.name: value(p) for p in params if p.default is None or draw(st.booleans())}
+    def sources(models, start=None, length=0):
+        layers = None if start is None else (start, start + length)
+        return tuple(Input(m, some(own, all_of_them=True), layers) for m in models)
 
-    inputs = tuple(Input(m, some(p for p in method.params if p.per_model)) for m in models)
+    base = draw(refs) if method.needs_base else None
+    models = st.lists(
+        refs.filter(lambda r: r != base), min_size=method.min_models, max_size=method.max_models or 4, unique=True
+    )
+    slices: tuple[Slice, ...] = ()
+    if draw(st.booleans()):
+        slices = tuple(
+            Slice(
+                sources([*([base] if base else []), *draw(models)], draw(st.integers(0, 50)), draw(st.integers(1, 9))),
+                some([*own, *shared]),
+                base=draw(st.sampled_from([None, base])),
+            )
+            for _ in range(draw(st.integers(1, 3)))
+        )
     return Recipe(
-        method=method.name, models=inputs, parameters=some(method.params),
-        base=draw(refs.filter(lambda r: r not in models)) if method.needs_base else None,
+        method=method.name, models=() if slices else sources(draw(models)), slices=slices, base=base,
+        parameters=some(shared, all_of_them=True) | some(own),
         dtype=draw(st.sampled_from([None, "bfloat16", "float32"])),
         out_dtype=draw(st.sampled_from([None, "float16"])), seed=draw(st.integers(0, 2**63 - 1)),
     )  # fmt: skip
@@ -318,6 +485,8 @@ def test_any_values_are_read_or_refused(tree, method):
     refuse_or_read(yaml.safe_dump(tree))
     refuse_or_read(yaml.safe_dump(tree | {"merge_method": method, "base_model": "b"}))
     refuse_or_read(yaml.safe_dump({"merge_method": method, "base_model": "b", "models": ["a"], "parameters": tree}))
+    sources = [{"model": "b", "layer_range": [0, 2]}, {"model": "a", "layer_range": [0, 2], "parameters": tree}, tree]
+    refuse_or_read(yaml.safe_dump({"merge_method": method, "base_model": "b", "slices": [{"sources": sources}, tree]}))
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999"])

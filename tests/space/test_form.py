@@ -60,6 +60,20 @@ def test_a_setting_that_the_method_does_not_have_is_left_out():
     assert recipe.parameters == {} and recipe.models[0].parameters == {"weight": 1.0}
 
 
+STACK = """
+merge_method: passthrough
+slices:
+- sources: [{model: acme/a, layer_range: [0, 3]}]
+- sources: [{model: acme/b@v1, layer_range: [1, 4]}]
+"""
+
+
+def test_a_stack_is_shown_and_kept_as_yaml():
+    form = from_recipe(parse_recipe(STACK))
+    assert [(row.repo, row.revision) for row in form.rows] == [("acme/a", ""), ("acme/b", "v1")]
+    assert to_recipe(form) == parse_recipe(STACK) and form.models == 2
+
+
 def test_a_weight_for_all_models_is_shown_in_every_row():
     text = """
 merge_method: linear
