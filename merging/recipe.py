@@ -383,7 +383,20 @@ def to_yaml(recipe: Recipe) -> str:
         "out_dtype": recipe.out_dtype,
         "seed": recipe.seed,
     }
-    return str(yaml.safe_dump({k: v for k, v in tree.items() if v}, sort_keys=False, allow_unicode=True, width=10**9))
+    kept = {k: v for k, v in tree.items() if v}
+    return str(yaml.dump(kept, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10**9))
+
+
+class Dumper(yaml.SafeDumper):
+    """Lists of numbers stand in one line, as people write them."""
+
+
+def in_one_line(dumper: Dumper, data: list[Any]) -> yaml.Node:
+    plain = all(isinstance(item, int | float) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=plain)
+
+
+Dumper.add_representer(list, in_one_line)
 
 
 def slice_tree(one: Slice) -> dict[str, Any]:

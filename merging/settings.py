@@ -79,7 +79,7 @@ def read_case(raw: Any, where: str, param: Param) -> Case:
     if "value" not in raw:
         raise MergeError(f"{where}.value is missing: an entry needs one, and may have a filter.")
     pattern, value = raw.get("filter"), raw["value"]
-    if pattern is not None and not isinstance(pattern, str):
+    if pattern is not None and not (isinstance(pattern, str) and pattern.isprintable()):
         raise MergeError(f"{where}.filter is {shown(pattern)}, it must be a part of a tensor's name, like mlp.")
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
         raise MergeError(f"{where}.value has filters inside a filter. Give one value, or a gradient over the layers.")

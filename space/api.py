@@ -47,7 +47,8 @@ class Api:
         """Say whether models can be merged and what it would cost, without downloading them.
 
         Args:
-            recipe: The merge recipe as YAML in mergekit's language: merge_method, base_model, models with parameters.
+            recipe: The merge recipe as YAML in mergekit's language: merge_method, base_model, models or slices with
+                parameters.
 
         Returns:
             verdict (ok, warn or block), findings with reason and remedy, seconds and bytes that the merge would take.

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from space.form import Form, Row
+from merging.recipe import Input, ModelRef, Recipe, Slice
+from space.form import Form, Row, from_recipe
 from space.settings import Settings
 
 Examples = Sequence[tuple[str, Form]]
@@ -17,12 +18,14 @@ GENERAL_PROMPTS = (
 def examples(settings: Settings) -> Examples:
     """In the demo its own models; elsewhere the path between a small base and its instruct model on the Hub."""
     if settings.demo:
-        from space.demo.prompts import EXAMPLES
+        from space.demo.prompts import EXAMPLES, STACK, STACK_TITLE
 
-        return [
+        merges = [
             (one.title, Form(one.base, "", tuple(Row(repo, "", {"weight": by}) for repo, by in one.models), one.method))
             for one in EXAMPLES
         ]
+        layers = tuple(Slice((Input(ModelRef(repo), layers=(first, end)),)) for repo, first, end in STACK)
+        return [*merges, (STACK_TITLE, from_recipe(Recipe("passthrough", slices=layers)))]
     halfway = Row("Qwen/Qwen2.5-0.5B-Instruct", "", {"weight": 0.5})
     return [("Half way to instruct", Form("Qwen/Qwen2.5-0.5B", "", (halfway,)))]
 

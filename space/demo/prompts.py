@@ -18,6 +18,11 @@ class Example:
     refused: bool = False  # the check must stop it, and say why
 
 
+# One click that shows layers stacked anew: a model with its third layer twice. (repo, first layer, before which.)
+STACK_TITLE: Final = "One layer twice"
+STACK: Final = ((f"{OWNER}/pocket-reverse", 0, 3), (f"{OWNER}/pocket-reverse", 2, 4))
+
+
 def named(**amounts: float) -> tuple[tuple[str, float], ...]:
     return tuple((f"{OWNER}/pocket-{name.replace('_', '-')}", amount) for name, amount in amounts.items())
 

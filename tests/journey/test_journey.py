@@ -161,6 +161,47 @@ def test_the_yaml_and_the_form_follow_each_other(page: Page):
     expect(page.get_by_label("number input for Density")).to_have_value("0.4")
 
 
+def test_what_no_control_can_show_is_locked_and_stays(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    page.locator("#recipe-yaml .cm-content").fill(
+        "merge_method: ties\nbase_model: alloy/pocket-base\nmodels:\n- model: alloy/pocket-reverse\n"
+        "  parameters: {weight: [0.5, 1]}\n- model: alloy/pocket-add\n  parameters: {weight: 0.5}\n"
+        "parameters: {density: [{filter: mlp, value: 0.4}, {value: 0.8}]}\n"
+    )
+    expect(page.get_by_text("Set in the YAML: 0.5 to 1.")).to_be_visible()
+    expect(page.get_by_text("Set in the YAML: (mlp: 0.4; else: 0.8).")).to_be_visible()
+    expect(page.get_by_label("number input for Lambda 1")).to_be_disabled()
+    amount = page.get_by_label("number input for Lambda 2")
+    amount.fill("0.75")
+    amount.press("Enter")
+    expect(page.locator("#recipe-yaml")).to_contain_text("weight: 0.75")
+    assert "weight: [0.5, 1]" in yaml_of(page) and "filter: mlp" in yaml_of(page)
+    check(page)
+    expect(page.locator("#verdict")).not_to_contain_text("Do not merge")
+    assert "weight: [0.5, 1]" in yaml_of(page)
+    example(page, "Three skills in one", "alloy/pocket-add")
+    expect(page.get_by_label("number input for Lambda 1")).to_be_enabled()
+    expect(page.get_by_text("Set in the YAML")).to_have_count(0)
+
+
+def test_a_stack_of_layers_from_one_click_to_its_chat(page: Page):
+    page.get_by_role("button", name="One layer twice").click()
+    expect(page.locator("#recipe-locked")).to_contain_text("edited as YAML")
+    expect(page.locator("#recipe-yaml")).to_contain_text("layer_range: [2, 4]")
+    expect(page.get_by_label("Method", exact=True)).to_be_hidden()
+    check(page)
+    expect(page.locator("#findings")).to_contain_text("The merge has 5 layers", use_inner_text=False)
+    merge(page)
+    page.locator("#to-chat").click()
+    assert say(page, "upper: tiger")[0] == "TIGER"
+    page.reload()
+    expect(page.locator("#recipe-locked")).to_contain_text("edited as YAML")
+    page.locator("#recipe-yaml .cm-content").fill("")
+    expect(page.get_by_label("Method", exact=True).first).to_be_visible()
+    expect(page.locator("#recipe-locked")).to_be_hidden()
+
+
 def test_what_the_number_of_a_lambda_becomes_is_what_the_recipe_says(page: Page):
     example(page, "Two skills in one", "alloy/pocket-add")
     page.get_by_role("button", name="Recipe as YAML").click()

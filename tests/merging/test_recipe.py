@@ -185,6 +185,7 @@ def test_models(written, path, revision):
             weighing([{"filter": 3, "value": 1}]),
             "parameters.weight[0].filter is 3, it must be a part of a tensor's name",
         ),
+        (weighing([{"filter": "a\nb", "value": 1}]), "parameters.weight[0].filter is 'a\\nb', it must be a part of"),
         (weighing([{"value": 300}]), "parameters.weight[0].value is 300, it must be between -100 and 100."),
         (weighing([{"value": [0, "x"]}]), "parameters.weight[0].value[1] is 'x', it must be a number between"),
         (weighing([{"value": [{"value": 1}]}]), "parameters.weight[0].value has filters inside a filter."),
@@ -381,7 +382,7 @@ def settings_values(p):
     one = plain(p)
     if p.type is float:
         one |= st.lists(plain(p), min_size=1, max_size=4).map(lambda points: Gradient(tuple(points)))
-    case = st.builds(Case, one, st.none() | st.just("*") | st.text(max_size=5))
+    case = st.builds(Case, one, st.none() | st.just("*") | st.text(max_size=5).filter(str.isprintable))
     return one | st.lists(case, min_size=1, max_size=3).map(lambda cases: Filtered(tuple(cases)))
 
 

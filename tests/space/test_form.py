@@ -6,7 +6,9 @@ import pytest
 
 from merging.methods import METHODS
 from merging.recipe import parse_recipe, to_yaml
+from space.examples import examples
 from space.form import Form, Row, from_recipe, lambda_param, to_recipe
+from space.settings import Settings
 
 
 def form_for(name: str) -> Form:
@@ -72,6 +74,11 @@ def test_a_stack_is_shown_and_kept_as_yaml():
     form = from_recipe(parse_recipe(STACK))
     assert [(row.repo, row.revision) for row in form.rows] == [("acme/a", ""), ("acme/b", "v1")]
     assert to_recipe(form) == parse_recipe(STACK) and form.models == 2
+
+
+def test_the_example_of_a_stack_is_one(tmp_path):
+    recipe = to_recipe(dict(examples(Settings(tmp_path, demo=True)))["One layer twice"])
+    assert [source.layers for part in recipe.slices for source in part.sources] == [(0, 3), (2, 4)]
 
 
 def test_a_weight_for_all_models_is_shown_in_every_row():
