@@ -83,6 +83,32 @@ def test_the_merge_has_the_right_weights(merged):
         assert (out[name] - expected).abs().max() <= 0.01 * expected.abs().max()
 
 
+STACK = """
+merge_method: passthrough
+slices:
+- sources: [{model: alloy/pocket-reverse, layer_range: [0, 3]}]
+- sources: [{model: alloy/pocket-add, layer_range: [2, 4], parameters: {scale: [1, 1.0]}}]
+"""
+
+
+def test_a_stack_from_its_check_to_its_card(service, hub):
+    found = service.check(STACK, ADA)
+    assert not found.blocked and "The merge has 5 layers, in 2 slices." in [f.title for f in found.findings]
+    job = service.queue.wait(service.merge(STACK, ADA).id, 60)
+    assert (job.state, job.title) == ("done", "pocket-reverse-add-passthrough")
+    assert [one.label for one in service.panes(job.id, ADA)] == ["Merge", "alloy/pocket-reverse", "alloy/pocket-add"]
+    sha = quick_hub(False).open(ModelRef("alloy/pocket-add")).revision
+    assert f"alloy/pocket-add@{sha}" in job.payload["recipe"] and "layer_range: [2, 4]" in job.payload["recipe"]
+    card = service.card(job.id, ADA, repo_id="ada/taller")
+    assert "Its 5 layers" in card and "scale 1 to 1.0" in card and f"alloy/pocket-add@{sha}" in card
+    service.forget(job.id, ADA)
+
+
+def test_a_stack_of_strangers_is_a_warning_since_nothing_is_mixed(service, hub):
+    found = service.check(STACK.replace("pocket-add", "pocket-stranger"), ADA)
+    assert [f.level for f in found.findings if f.id == "different-base"] == ["warn"] and not found.blocked
+
+
 def test_a_merge_is_pinned_to_the_commits_that_were_checked(merged):
     service, job = merged
     assert f"alloy/pocket-add@{quick_hub(False).open(ModelRef('alloy/pocket-add')).revision}" in job.payload["recipe"]
