@@ -149,21 +149,27 @@ def follow_with_bar(steps: Iterable[Progress]) -> None:
     with Progress(*columns, console=console(to_stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         for step in steps:
+            if step.note:
+                bar.console.print(step.note, markup=False)
             bar.update(task, total=step.total_bytes, completed=step.done_bytes, description=step.tensor)
 
 
 def follow_in_lines(steps: Iterable[Progress]) -> None:
     began = said = time.monotonic()
+    found = 0  # bytes that an earlier run has done
     for step in steps:
         now = time.monotonic()
-        if now - said >= QUIET or step.done_bytes == step.total_bytes:
+        if step.note:
+            found = step.done_bytes
+            sys.stderr.write(step.note + "\n")
+        elif now - said >= QUIET or step.done_bytes == step.total_bytes:
             said = now
-            sys.stderr.write(line_of(step, now - began) + "\n")
+            sys.stderr.write(line_of(step, now - began, found) + "\n")
             sys.stderr.flush()
 
 
-def line_of(step: Progress, seconds: float) -> str:
-    rate = step.done_bytes / max(seconds, 1e-3)
+def line_of(step: Progress, seconds: float, found: int = 0) -> str:
+    rate = (step.done_bytes - found) / max(seconds, 1e-3)
     left = (step.total_bytes - step.done_bytes) / max(rate, 1)
     return (
         f"{100 * step.done_bytes // max(step.total_bytes, 1)} %, {step.done_bytes / 1e9:.2f} of "

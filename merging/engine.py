@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +17,15 @@ from merging.checkpoint import INDEX, Checkpoint
 from merging.device import Device, choose_device
 from merging.donor import donated_files
 from merging.heads import compare_heads
+from merging.identity import digest_of
 from merging.layer_config import stacked_config
 from merging.methods import METHODS
 from merging.plan import Plan, Shard, index_of, make_plan
 from merging.recipe import ModelRef, Recipe
 from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
-from merging.writer import ShardFile, check_place, check_space, staged, write_files
+from merging.staging import Stage, found_again, staged
+from merging.writer import ShardFile, check_place, check_space, write_files
 
 Result = TypeVar("Result")
 
@@ -56,6 +58,7 @@ class Progress:
     tensors: int
     shard: int  # 1-based
     shards: int
+    note: str = ""  # something to be told at once
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ class Run:
     checkpoints: Sequence[Checkpoint]  # in the order of Plan.models
     plan: Plan
     device: Device
-    folder: Path
+    stage: Stage
     stopped: threading.Event
     done_bytes: int = 0
     tensors_done: int = 0
@@ -86,9 +89,9 @@ def merge(
 ) -> Generator[Progress, None, None]:  # fmt: skip
     """Merge into the folder `out`, which must not exist; it appears whole at the end, or not at all.
 
-    Yields progress. Leaving the loop (closing the iterator) cancels the merge and removes what was staged. In the
-    folder: shards and index, config, generation config and tokenizer files whole, README.md, merge_recipe.yaml,
-    merge_report.json.
+    Yields progress. Leaving the loop (closing the iterator) cancels the merge and removes what was staged; but what a
+    kill left of the same merge is found again, and only the shards that are missing are made. In the folder: shards
+    and index, config, generation config and tokenizer files whole, README.md, merge_recipe.yaml, merge_report.json.
     """
     options, started = options or Options(), now()
     check_place(out)
@@ -99,17 +102,29 @@ def merge(
     )  # fmt: skip
     used = {model: checkpoints[model] for model in plan.models}
     models = list(used.values())
-    check_space(out, plan.disk_bytes)
-    with staged(out) as folder:
-        run = Run(recipe, models, plan, device, folder, threading.Event())
+    with staged(out, digest_of(recipe, used, plan, device.name), started) as stage:
+        run = Run(recipe, models, plan, device, stage, threading.Event())
+        yield from in_background(run, lambda: stage.recover(plan))
+        yield from tell_what_was_found(run)
+        check_space(out, plan.disk_bytes - sum(s.nbytes for s in plan.shards if s.file in stage.complete))
         cards = yield from in_background(run, lambda: begin(run, used))
-        digests = yield from write_shards(run)
+        yield from write_shards(run)
         if (index := index_of(plan)) is not None:
-            write_files(folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
-        outcome = Outcome(started, now(), device.name, options.shard_bytes, digests)
+            write_files(stage.folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
+        outcome = Outcome(stage.started, now(), device.name, options.shard_bytes, stage.complete)
         report = make_report(recipe, used, plan, outcome, findings)
-        write_files(folder, report_files(report, cards, recipe, used))
+        write_files(stage.folder, report_files(report, cards, recipe, used))
     yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
+
+
+def tell_what_was_found(run: Run) -> Iterator[Progress]:
+    """Count what is complete already."""
+    for shard in run.plan.shards:
+        if shard.file in run.stage.complete:
+            run.done_bytes += shard.nbytes + run.plan.read_bytes * shard.nbytes // run.plan.write_bytes
+            run.tensors_done += len(shard.steps)
+    for note in found_again(run.stage, run.plan):
+        yield replace(progress(run, 1, run.done_bytes), note=note)
 
 
 def begin(run: Run, checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any]:
@@ -118,7 +133,7 @@ def begin(run: Run, checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any
     around = {i for step in steps if step.layer is None for i in step.sources}  # in a stack, only the ends have heads
     compare_heads([run.checkpoints[i] for i in sorted(around)], frozenset(step.name for step in steps))
     config = stacked_config(run.plan.stack, run.checkpoints)
-    write_files(run.folder, donated_files(run.checkpoints[0], config, written_dtype(run.plan)))
+    write_files(run.stage.folder, donated_files(run.checkpoints[0], config, written_dtype(run.plan)))
     return read_cards(checkpoints)
 
 
@@ -128,28 +143,28 @@ def in_background(run: Run, work: Callable[[], Result]) -> Generator[Progress, N
         doing = pool.submit(work)
         try:
             while not wait([doing], timeout=WORD).done:
-                yield progress(run, 1, 0)
+                yield progress(run, 1, run.done_bytes)
             return doing.result()
         except BaseException:
             run.stop()
             raise
 
 
-def write_shards(run: Run) -> Generator[Progress, None, dict[str, str]]:
-    """Write every shard, one after the other; their SHA-256."""
-    digests: dict[str, str] = {}
+def write_shards(run: Run) -> Iterator[Progress]:
+    """Write every shard that is not complete, one after the other."""
     with threads(run.plan.budget.workers) as pool:
         try:
             for number, shard in enumerate(run.plan.shards, 1):
-                file = ShardFile(run.folder / shard.file, shard.header, shard.nbytes)
-                with closing(file):
-                    file.open()
-                    yield from write_shard(run, number, shard, file, pool)
-                    digests[shard.file] = file.finish()
+                if shard.file not in run.stage.complete:
+                    file = ShardFile(run.stage.part(shard), shard.header, shard.nbytes)
+                    with closing(file):
+                        file.open()
+                        yield from write_shard(run, number, shard, file, pool)
+                        sha256 = file.finish()
+                    run.stage.keep(shard, sha256)
         except BaseException:
             run.stop()
             raise
-    return digests
 
 
 def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: ThreadPoolExecutor) -> Iterator[Progress]:

@@ -6,3 +6,7 @@ class MergeError(Exception):
 
     The message is shown as it is. Any other exception is a bug: it is logged, and the user sees only an id.
     """
+
+
+class Passing(MergeError):
+    """What went wrong is likely to pass: the same again later may succeed, so what is complete is worth keeping."""

@@ -1,9 +1,8 @@
-"""Write safetensors files at offsets known beforehand, in a folder that appears when it is whole."""
+"""Write safetensors files at offsets known beforehand, whole and on the disk."""
 
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,24 +13,6 @@ from merging.direct import DirectFile
 from merging.errors import MergeError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def staged(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that becomes `out` when the block ends well, and is removed when it does not."""
-    check_place(out)
-    folder = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
-    with writing(folder):
-        folder.mkdir()
-    try:
-        yield folder
-        with writing(out):
-            flush_folder(folder)
-            folder.rename(out)
-            flush(out.parent)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def check_place(out: Path) -> None:

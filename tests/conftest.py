@@ -26,6 +26,11 @@ import pytest  # noqa: E402
 
 from tests.hub_fixture import local_hub  # noqa: E402, F401
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="sweep all of what is a sample otherwise; takes long")
+
+
 connect = socket.socket.connect
 
 

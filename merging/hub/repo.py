@@ -13,6 +13,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from merging.errors import MergeError
 from merging.hub.client import Client, asked_to_wait, is_hub, may_pass, prepare
+from merging.hub.words import HubFault
 from merging.ranges import ReadAhead
 
 
@@ -119,9 +120,9 @@ class HubRepo:
         if left:
             raise OddAnswer("sent fewer bytes than were asked for")
 
-    def gave_up(self, error: Exception, file: str, at: int) -> MergeError:
+    def gave_up(self, error: Exception, file: str, at: int) -> HubFault:
         last = f"It {error}." if isinstance(error, OddAnswer) else str(self.client.in_words(error, self.repo_id))
-        return MergeError(
+        return HubFault(
             f"The Hub stopped answering while reading {self.repo_id}/{file} (byte {at:,} of "
             f"{self.files[file].size:,}). Check the connection and start again: the same commit will be read. {last}"
         )

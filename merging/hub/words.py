@@ -13,10 +13,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from merging.errors import MergeError
+from merging.errors import MergeError, Passing
 
 
-class HubFault(MergeError):
+class HubFault(Passing):
     """The Hub or the way to it failed; asking again later may help."""
 
 

@@ -201,7 +201,7 @@ def test_stopping_it_leaves_nothing(tmp_path, stop):
     process = subprocess.Popen([sys.executable, "-m", "merging", "merge", path, out, "--threads", "1"],
                                cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
     with process:
-        wait_for(lambda: any(out.parent.glob(".out*/*.safetensors")), process)
+        wait_for(lambda: any(out.parent.glob(".out*/*.safetensors.part")), process)
         process.send_signal(stop)
         errors = process.communicate(timeout=30)[1]
     assert process.returncode == 130 and "Stopped. Nothing was left behind." in errors, errors

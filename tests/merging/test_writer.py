@@ -11,7 +11,9 @@ import pytest
 from merging.device import choose_device
 from merging.direct import ALIGNED, BUFFER, DirectFile
 from merging.errors import MergeError
-from merging.writer import ShardFile, check_space, staged, write_files
+from merging.report import now
+from merging.staging import staged
+from merging.writer import ShardFile, check_space, write_files
 
 
 def test_blocks_in_any_order_are_hashed_in_the_order_of_the_file(tmp_path):
@@ -37,23 +39,23 @@ def test_a_file_with_a_gap_is_not_finished(tmp_path):
 
 
 def test_a_folder_appears_whole(tmp_path):
-    with staged(tmp_path / "out") as folder:
-        write_files(folder, [("a", b"1"), ("sub/b", b"2")])
-        assert not (tmp_path / "out").exists() and folder.name.startswith(".out.")
+    with staged(tmp_path / "out", "digest", now()) as stage:
+        write_files(stage.folder, [("a", b"1"), ("sub/b", b"2")])
+        assert not (tmp_path / "out").exists() and stage.folder.name.startswith(".out.")
     assert (tmp_path / "out/sub/b").read_bytes() == b"2" and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_or_not_at_all(tmp_path, error):
-    with pytest.raises(error), staged(tmp_path / "out") as folder:
-        write_files(folder, [("a", b"1")])
+    with pytest.raises(error), staged(tmp_path / "out", "digest", now()) as stage:
+        write_files(stage.folder, [("a", b"1")])
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_to_nowhere_is_not_overwritten(tmp_path):
     (tmp_path / "out").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(MergeError, match="is already there"), staged(tmp_path / "out"):
+    with pytest.raises(MergeError, match="is already there"), staged(tmp_path / "out", "digest", now()):
         pass
 
 

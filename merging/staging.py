@@ -1,0 +1,128 @@
+"""Where a merge is put together: a hidden folder beside its place, and a journal of the shards that are complete.
+
+After a kill or a power cut both stay, and the same merge goes on from there. Another merge never touches them.
+"""
+
+import glob
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from merging.errors import Passing
+from merging.journal import Journal
+from merging.plan import Plan, Shard
+from merging.writer import check_place, flush, flush_folder, writing
+
+PARTIAL, PART = ".partial", ".part"  # the end of the folder's name, and of a shard's until it is complete
+
+
+@dataclass(slots=True)
+class Stage:
+    """A merge under way, for one plan."""
+
+    out: Path
+    folder: Path
+    journal: Journal
+    complete: dict[str, str] = field(default_factory=dict)  # shard -> SHA-256
+
+    @property
+    def started(self) -> datetime:
+        """When the merge was first begun."""
+        return datetime.fromisoformat(self.journal.entries[0]["started"])
+
+    def begin(self, digest: str, started: datetime) -> None:
+        """Go on with what is there, if it is of this merge."""
+        known = self.journal.entries[0].get("digest") if self.journal.entries else None
+        with writing(self.folder):
+            if known != digest or not self.folder.is_dir():
+                self.journal.clear()
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.journal.add("plan", digest=digest, started=started.isoformat())
+            self.folder.mkdir(exist_ok=True)
+            flush(self.out.parent)
+
+    def recover(self, plan: Plan) -> None:
+        """Find what an earlier run left complete, reading all of it; remove what is not."""
+        known = {entry["file"]: entry["sha256"] for entry in self.journal.of_kind("shard")}
+        for shard in plan.shards:
+            if shard.file in known and self.holds(shard, known[shard.file]):
+                self.complete[shard.file] = known[shard.file]
+        for path in self.folder.glob("*.safetensors*"):
+            if path.name not in self.complete:
+                path.unlink()
+
+    def holds(self, shard: Shard, sha256: str) -> bool:
+        path = self.folder / shard.file
+        if not path.is_file() or path.stat().st_size != shard.nbytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+    def part(self, shard: Shard) -> Path:
+        """Where a shard is written until it is complete."""
+        return self.folder / f"{shard.file}{PART}"
+
+    def keep(self, shard: Shard, sha256: str) -> None:
+        """A shard is complete and on the disk: give it its name, then write it down."""
+        path = self.folder / shard.file
+        with writing(path):
+            self.part(shard).rename(path)
+            flush(self.folder)
+            self.journal.add("shard", file=shard.file, bytes=shard.nbytes, sha256=sha256)
+        self.complete[shard.file] = sha256
+
+    def others(self) -> list[Path]:
+        """What other merges into the same place have left."""
+        found = self.out.parent.glob(f".{glob.escape(self.out.name)}.*{PARTIAL}")
+        return sorted(path for path in found if path != self.folder)
+
+    def finish(self) -> None:
+        """The folder takes its place."""
+        with writing(self.out):
+            flush_folder(self.folder)
+            self.folder.rename(self.out)
+            flush(self.out.parent)
+        self.journal.remove()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.journal.remove()
+
+
+@contextmanager
+def staged(out: Path, digest: str, started: datetime) -> Iterator[Stage]:
+    """The stage of this merge, which becomes `out` when the block ends well.
+
+    It is removed when the block is left in another way, but for a fault that passes.
+    """
+    check_place(out)
+    folder = out.parent / f".{out.name}.{digest[:12]}{PARTIAL}"
+    with writing(folder):
+        stage = Stage(out, folder, Journal(folder.with_suffix(".journal")))
+    try:
+        stage.begin(digest, started)
+        yield stage
+        stage.finish()
+    except Passing as error:
+        if not stage.complete:
+            stage.remove()
+            raise
+        shards = f"{len(stage.complete)} finished shard{'s are' if len(stage.complete) > 1 else ' is'}"
+        raise type(error)(f"{error} {shards} kept: the same merge goes on from there.") from None
+    except BaseException:
+        stage.remove()
+        raise
+    finally:
+        stage.journal.close()
+
+
+def found_again(stage: Stage, plan: Plan) -> Iterator[str]:
+    """What is to be said before the merge goes on."""
+    if stage.complete:
+        yield f"Going on where an earlier run was stopped: {len(stage.complete)} of {len(plan.shards)} shards are done."
+    for other in stage.others():
+        yield f"{other} is of another merge, and is left as it is. Remove it if you do not need it."
