@@ -19,7 +19,7 @@ IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves
 ALIGNED = 64  # elements: where the next input begins in a set
 PANEL = 2**21  # elements of a matrix that are multiplied with another at once
-COUNT_BYTES = 2 * 8 * 65_536  # what a measure may keep of a block for one model
+COUNT_BYTES = 4 * 8 * 65_536  # what a measure may keep of a block for one model: two counts, and their totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def make_budget(
     units = {name: grain_of(cuts[name], inputs[0].shape) for name, inputs in tensors.items()}
     widest = max(units, key=lambda name: units[name])
     need = Need(
-        unit=(unit := max(GRAIN, units[widest])),
+        unit=(unit := -(-max(GRAIN, units[widest]) // ALIGNED) * ALIGNED),
         element=max(sum(DTYPE_BITS[i.dtype] // 8 for i in inputs) for inputs in tensors.values()),
         models=max(len(inputs) for inputs in tensors.values()),
         measures=method.measure is not None,
