@@ -36,7 +36,8 @@ def is_common(param: Param) -> bool:
 
 def own_params() -> dict[str, Param]:
     """The settings that a single model can have of its own, besides its slider."""
-    return {name: param for name, param in shared_params().items() if param.per_model}
+    methods = METHODS.values()
+    return {p.name: p for method in methods for p in method.params if p.per_model and p is not lambda_param(method)}
 
 
 @dataclass(frozen=True, slots=True)

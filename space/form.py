@@ -43,8 +43,8 @@ class Form:
 
 
 def lambda_param(method: Method) -> Param | None:
-    """The one per-model setting that gets a slider in each row: the weight, or a scale where there is no weight."""
-    return next((p for p in method.params if p.per_model), None)
+    """The setting that gets a slider in each row: the weight, or a scale. Some methods have neither."""
+    return next((p for p in method.params if p.name in ("weight", "scale")), None)
 
 
 def to_recipe(form: Form) -> Recipe:

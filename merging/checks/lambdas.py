@@ -13,7 +13,8 @@ from merging.values import in_words, is_plain, plain_tree
 FAR = 2.0  # the sum of all lambdas beyond which a merge leaves the neighbourhood of its parents
 CANCELLED = 0.05  # the share of its parts that a sum must keep, or dividing by it blows everything up
 RATIO = 1e-6  # weights of nuslerp that sum to less share alike
-CONSENSUS = ("ties", "dare_ties")  # normalize divides each entry by the weights of the models that won its vote
+# normalize divides each entry by the weights of the models that won its vote
+CONSENSUS = ("ties", "dare_ties", "breadcrumbs_ties", "della")
 
 Numbers = Mapping[str, float]
 

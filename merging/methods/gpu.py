@@ -8,12 +8,14 @@ from torch import Tensor
 
 from merging.methods.arrays import Array, Counts, Sums
 from merging.methods.chance import RANGE
+from merging.methods.loops import LEAST_SPREAD
+from merging.methods.measures import Bins
 
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
 MAGNITUDE = 0x7FFFFFFF
-HIGH, LOW = 2**15, 2**16
+LOW = 2**16
 
 
 def weighted_sum(tensors: Tensor, weights: Array) -> Tensor:
@@ -30,8 +32,10 @@ def add_changes(base: Tensor, models: Tensor, weights: Array) -> Tensor:
     return total.add_(base)
 
 
-def keep_from(tensors: Tensor, cuts: Array) -> Tensor:
-    return torch.where(tensors.abs() >= column(cuts, tensors), tensors, 0)
+def keep_between(tensors: Tensor, low: Array, high: Array) -> Tensor:
+    magnitude = tensors.abs()
+    kept = (magnitude >= column(low, tensors)).logical_and_(magnitude <= column(high, tensors))
+    return torch.where(kept, tensors, 0)
 
 
 def keep_by_chance(
@@ -43,6 +47,20 @@ def keep_by_chance(
             kept[i] = tensors[i]
         else:
             kept[i] = torch.where(draw(key, start, tensors[i]) & MAGNITUDE < int(limit), tensors[i], 0)
+    return kept
+
+
+def keep_by_rank(
+    tensors: Tensor, row: int, density: Sums, epsilon: Sums, keys: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
+    start: int,
+) -> Tensor:  # fmt: skip
+    kept = torch.empty_like(tensors)
+    for out, x, p, by, key in zip(kept, tensors, density.tolist(), epsilon.tolist(), keys.tolist(), strict=True):
+        rows = x.abs().view(-1, row)
+        ascending = rows.sort().values
+        ranks = torch.searchsorted(ascending, rows) + torch.searchsorted(ascending, rows, right=True) - 1
+        below = (p - by + 2 * by * (ranks.double() / 2) / max(1, row - 1)).mul_(RANGE).round_().view(-1)
+        out.copy_(torch.where((draw(key, start, x) & MAGNITUDE) < below, x, 0))
     return kept
 
 
@@ -75,8 +93,24 @@ def signed(word: int) -> int:
     return ((word + 2**63) % 2**64) - 2**63
 
 
-def sum_of_agreeing(changes: Tensor, factors: Array, weights: Array) -> tuple[Tensor, Tensor]:
-    sign = torch.where(weighted_sum(changes, factors) >= 0, 1.0, -1.0)
+def add_agreed(base: Tensor, changes: Tensor, factors: Array, weights: Array, divide: bool, by: np.float32) -> Tensor:
+    total, voters = sum_of_agreeing(changes, factors, weights, elect(changes, factors))
+    if divide:
+        total.div_(voters + (voters == 0))
+    return total.mul_(float(by)).add_(base)
+
+
+def average_agreed(base: Tensor, changes: Tensor, weights: Array, least: np.float32) -> Tensor:
+    alike = np.ones(len(changes), np.float32)
+    total, voters = sum_of_agreeing(changes, weights, weights, elect(changes, alike))
+    return total.div_(voters.clamp_min_(float(least))).add_(base)
+
+
+def elect(changes: Tensor, votes: Array) -> Tensor:
+    return torch.where(weighted_sum(changes, votes) >= 0, 1.0, -1.0)
+
+
+def sum_of_agreeing(changes: Tensor, factors: Array, weights: Array, sign: Tensor) -> tuple[Tensor, Tensor]:
     total, voters = torch.zeros_like(sign), torch.zeros_like(sign)
     for change, factor, weight in zip(changes, factors.tolist(), weights.tolist(), strict=True):
         agreeing = (change * factor).mul_(sign).clamp_min_(0)
@@ -110,19 +144,86 @@ def mix_columns(tensors: Tensor, weights: Array) -> Tensor:
     return total.view(-1)
 
 
-def count_high_halves(tensors: Tensor, counts: Counts) -> None:
-    for row, count in zip(tensors.view(torch.int32), counts, strict=True):
-        count += torch.bincount(row >> 16 & (HIGH - 1), minlength=HIGH).cpu().numpy()
+def spread(base: Tensor, models: Tensor) -> Tensor:
+    changes = models.double() - base.double()
+    mean = sum_in_order(changes) / len(changes)
+    squares = sum_in_order((changes - mean).square_())
+    found = (squares / len(changes)).sqrt_().float().clamp_min_(LEAST_SPREAD)
+    return (found * (models != models[0]).any(0)).unsqueeze(0)
 
 
-def count_low_halves(tensors: Tensor, bins: Counts, counts: Counts) -> None:
-    for row, high, count in zip(tensors.view(torch.int32), bins.tolist(), counts, strict=True):
-        inside = row[row >> 16 & (HIGH - 1) == high]
-        count += torch.bincount(inside & (LOW - 1), minlength=LOW).cpu().numpy()
+def sum_in_order(tensors: Tensor) -> Tensor:
+    total = tensors[0].clone()
+    for tensor in tensors[1:]:
+        total.add_(tensor)
+    return total
+
+
+def add_own_and_shared(base: Tensor, deltas: Tensor, epsilon: np.float32, factors: Array) -> Tensor:
+    changed = deltas.abs() > float(epsilon)
+    count, total = changed.sum(0), torch.zeros_like(base)
+    for delta, mine, factor in zip(deltas, changed, factors.tolist(), strict=True):
+        total.add_(torch.where(mine, torch.where(count == 1, delta * factor, delta), 0))
+    return total.div_(count.clamp_min_(1)).add_(base)
+
+
+def add_consensus(base: Tensor, models: Tensor, cuts: Sums, least: int, by: float) -> Tensor:
+    changes = models.double() - base.double()
+    total = sum_in_order(changes)
+    matters = sum((d.abs() > cut * (total - d).abs()).int() for d, cut in zip(changes, cuts.tolist(), strict=True))
+    return (base.double() + torch.where(matters >= least, total, 0) * by).float()
+
+
+def standing_scores(deltas: Tensor, low: Sums, high: Sums) -> Tensor:
+    wide, scores = deltas.double(), torch.empty_like(deltas)
+    total = sum_in_order(wide)
+    for change, score, lowest, highest in zip(wide, scores, low.tolist(), high.tolist(), strict=True):
+        over = 1 / (highest - lowest) if highest > lowest else 0.0
+        standing = change.abs().clamp_(lowest, highest).sub_(lowest).mul_(over)
+        score.copy_((len(wide) * standing * standing).exp_() * (change * total).tanh_())
+    return scores
+
+
+def mean_by_standing(
+    base: Tensor, deltas: Tensor, scores: Tensor, low: Sums, high: Sums, cuts: Sums, largest: Sums, by: float
+) -> Tensor:
+    change, total = torch.zeros_like(base, dtype=torch.float64), torch.zeros_like(base, dtype=torch.float64)
+    for delta, score, *numbers in zip(deltas.double(), scores.double(), low, high, cuts, largest, strict=True):
+        lowest, highest, cut, most = map(float, numbers)
+        rising = (score - cut).clamp_min(0).mul_(1 / (most - cut) if most > cut else 0.0)
+        weight = rising if most > cut else (score >= cut).double()
+        change.add_(delta.abs().clamp_(lowest, highest).mul_(delta.sign()).mul_(weight))
+        total.add_(weight)
+    return (base.double() + change / (total + (total == 0)) * by).float()
+
+
+def count_high_halves(scores: Tensor, counts: Counts) -> None:
+    bins = counts.shape[1]
+    for row, count in zip(scores.view(torch.int32), counts, strict=True):
+        count += torch.bincount(row >> 16 & (bins - 1), minlength=bins).cpu().numpy()
+
+
+def count_low_halves(scores: Tensor, bins: Bins, mask: int, counts: Counts) -> None:
+    for row, highs, found in zip(scores.view(torch.int32), bins.tolist(), counts, strict=True):
+        for high, count in zip(highs, found, strict=True):
+            inside = row[row >> 16 & mask == high]
+            count += torch.bincount(inside & (LOW - 1), minlength=LOW).cpu().numpy()
 
 
 def absolute_sums(tensors: Tensor) -> Sums:
     found: Sums = tensors.double().abs_().sum(1).cpu().numpy()
+    return found
+
+
+def square_sums(tensors: Tensor) -> Sums:
+    found: Sums = tensors.double().square_().sum(1).cpu().numpy()
+    return found
+
+
+def count_own_and_shared(deltas: Tensor, epsilon: np.float32) -> Counts:
+    changed = deltas.abs() > float(epsilon)
+    own = changed & (changed.sum(0) == 1)
+    found: Counts = torch.stack([own.sum(1), (changed & ~own).sum(1)], 1).cpu().numpy()
     return found
 
 

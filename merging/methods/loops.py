@@ -5,6 +5,7 @@ of any width and GPUs give the same bits. Sums over elements are float64, in LAN
 Long rows are gone through in tiles, so that what one loop leaves the next finds in the nearest cache.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ import numba
 import numpy as np
 
 TILE = 4096
+SMALL_TILE = 1024  # where many rows of a tile are in use at once
 LANES = 256
+LEAST_SPREAD = 2.0**-133  # the least float32 whose upper half is not zero
 MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign
 
 # What is compiled is kept on the disk: only the first merge of a machine waits for it.
@@ -146,18 +149,18 @@ def add_scaled_change(x, base, weight, out):
 
 
 @compiled
-def keep_from(tensors, cuts):
+def keep_between(tensors, low, high):
     n, m = tensors.shape
     out = np.empty((n, m), np.float32)
     for k in range(n):
-        keep_row_from(tensors[k], cuts[k], out[k])
+        keep_row_between(tensors[k], low[k], high[k], out[k])
     return out
 
 
 @compiled
-def keep_row_from(x, cut, out):
+def keep_row_between(x, low, high, out):
     for i in range(out.size):
-        out[i] = x[i] if abs(x[i]) >= cut else np.float32(0)
+        out[i] = x[i] if low <= abs(x[i]) <= high else np.float32(0)
 
 
 @compiled
@@ -181,6 +184,79 @@ def keep_below(x, numbers, limit, out):
 
 
 @compiled
+def keep_by_rank(tensors, row, density, epsilon, keys, start):
+    n, m = tensors.shape
+    out, room, numbers = np.empty((n, m), np.float32), np.empty((2, row), np.uint64), np.empty(row + 3, np.int32)
+    numbers = numbers[: numbers.size // 2 * 2]
+    for k in range(n):
+        if density[k] == 0 or density[k] == 1:
+            out[k] = tensors[k] * np.float32(density[k])
+            continue
+        for at in range(0, m, row):
+            odd = (start + at) % 2
+            draw(keys[k], start + at - odd, numbers)
+            items = sorted_magnitudes(tensors[k, at : at + row].view(np.uint32), room)
+            keep_ranked(items, tensors[k, at : at + row], numbers[odd:], density[k], epsilon[k], out[k, at : at + row])
+    return out
+
+
+@compiled
+def keep_ranked(items, x, numbers, density, epsilon, out):
+    """Chances are linear in the rank; entries of equal magnitude have that of the mean of their ranks."""
+    first, last = 0, max(1, items.size - 1)
+    while first < items.size:
+        after = first + 1
+        while after < items.size and items[after] >> np.uint64(32) == items[first] >> np.uint64(32):
+            after += 1
+        chance = density - epsilon + 2 * epsilon * ((first + after - 1) / 2) / last
+        limit = np.int64(np.rint(chance * 2.0**31))
+        for i in range(first, after):
+            at = items[i] & np.uint64(0xFFFFFFFF)
+            out[at] = x[at] if np.int64(numbers[at] & np.int32(MAGNITUDE)) < limit else np.float32(0)
+        first = after
+
+
+@compiled
+def sorted_magnitudes(bits, room):
+    """The entries in order of magnitude, as (magnitude << 32 | place): a radix sort, by what differs in the bits."""
+    here, there = room[0], room[1]
+    least, most = np.uint32(MAGNITUDE), np.uint32(0)
+    for i in range(bits.size):
+        least, most = min(least, bits[i] & np.uint32(MAGNITUDE)), max(most, bits[i] & np.uint32(MAGNITUDE))
+    used = np.uint32(0)
+    for i in range(bits.size):
+        above = (bits[i] & np.uint32(MAGNITUDE)) - least
+        used |= above
+        here[i] = np.uint64(above) << np.uint64(32) | np.uint64(i)
+    digit = 6 if bits.size < 256 else 8 if bits.size < 8192 else 11
+    counts, shift = np.empty(1 << digit, np.int64), 0
+    while used:
+        while not used & np.uint32(1):  # numbers of bfloat16 end in many zeros
+            used >>= np.uint32(1)
+            shift += 1
+        sort_by_digit(here, there, 32 + shift, counts)
+        here, there = there, here
+        used >>= np.uint32(digit)
+        shift += digit
+    return here
+
+
+@compiled
+def sort_by_digit(items, out, shift, counts):
+    by, mask = np.uint64(shift), np.uint64(counts.size - 1)
+    counts[:] = 0
+    for i in range(items.size):
+        counts[items[i] >> by & mask] += 1
+    before = 0
+    for j in range(counts.size):
+        before, counts[j] = before + counts[j], before
+    for i in range(items.size):
+        at = items[i] >> by & mask
+        out[counts[at]] = items[i]
+        counts[at] += 1
+
+
+@compiled
 def draw(key, start, numbers):
     """Random int32 numbers for the elements from `start` on; both that and their count are even. See chance.py."""
     words = numbers.view(np.uint64)
@@ -196,22 +272,56 @@ def draw(key, start, numbers):
 
 
 @compiled
-def sum_of_agreeing(changes, factors, weights):
-    n, m = changes.shape
-    total, voters, sign = np.zeros(m, np.float32), np.zeros(m, np.float32), np.empty(TILE, np.float32)
-    for at in range(0, m, TILE):
-        part = total[at : at + TILE]
-        elected = sign[: part.size]
-        scale(changes[0, at : at + TILE], factors[0], elected)
-        for k in range(1, n):
-            add_scaled(changes[k, at : at + TILE], factors[k], elected)
-        for i in range(elected.size):
-            elected[i] = np.float32(1) if elected[i] >= np.float32(0) else np.float32(-1)
-        for k in range(n):
-            add_agreeing(changes[k, at : at + TILE], factors[k], weights[k], elected, part, voters[at : at + TILE])
+def add_agreed(base, changes, factors, weights, divide, by):
+    m = base.size
+    out, room = np.empty(m, np.float32), np.empty((3, SMALL_TILE), np.float32)
+    for at in range(0, m, SMALL_TILE):
+        part, from_base = out[at : at + SMALL_TILE], base[at : at + SMALL_TILE]
+        sign, total, voters = room[0, : part.size], room[1, : part.size], room[2, : part.size]
+        elect(changes, at, factors, sign)
+        sum_of_agreeing(changes, at, factors, weights, sign, total, voters)
+        if divide:
+            for i in range(part.size):
+                total[i] /= voters[i] if voters[i] != np.float32(0) else np.float32(1)
         for i in range(part.size):
-            part[i] *= elected[i]
-    return total, voters
+            part[i] = total[i] * by + from_base[i]
+    return out
+
+
+@compiled
+def average_agreed(base, changes, weights, least):
+    n, m = changes.shape
+    out, room = np.empty(m, np.float32), np.empty((3, SMALL_TILE), np.float32)
+    alike = np.ones(n, np.float32)
+    for at in range(0, m, SMALL_TILE):
+        part, from_base = out[at : at + SMALL_TILE], base[at : at + SMALL_TILE]
+        sign, total, voters = room[0, : part.size], room[1, : part.size], room[2, : part.size]
+        elect(changes, at, alike, sign)
+        sum_of_agreeing(changes, at, weights, weights, sign, total, voters)
+        for i in range(part.size):
+            part[i] = total[i] / max(voters[i], least) + from_base[i]
+    return out
+
+
+@compiled
+def elect(changes, at, votes, sign):
+    """1 where the sum of all v_i * x_i is zero or more, else -1; for a tile."""
+    scale(changes[0, at : at + sign.size], votes[0], sign)
+    for k in range(1, len(changes)):
+        add_scaled(changes[k, at : at + sign.size], votes[k], sign)
+    for i in range(sign.size):
+        sign[i] = np.float32(1) if sign[i] >= np.float32(0) else np.float32(-1)
+
+
+@compiled
+def sum_of_agreeing(changes, at, factors, weights, sign, total, voters):
+    """The sum of those f_i * x_i that have the sign, and the sum of the w_i of those; for a tile."""
+    total[:] = 0
+    voters[:] = 0
+    for k in range(len(changes)):
+        add_agreeing(changes[k, at : at + sign.size], factors[k], weights[k], sign, total, voters)
+    for i in range(total.size):
+        total[i] *= sign[i]
 
 
 @compiled
@@ -271,24 +381,245 @@ def add_product(x, y, out):
         out[i] += x[i] * y[i]
 
 
+@compiled
+def spread(base, models):
+    n, m = models.shape
+    out, room = np.empty((1, m), np.float32), np.empty((3, SMALL_TILE), np.float64)
+    for at in range(0, m, SMALL_TILE):
+        part, from_base = out[0, at : at + SMALL_TILE], base[at : at + SMALL_TILE]
+        mean, squares, differs = room[0, : part.size], room[1, : part.size], room[2, : part.size]
+        room[:] = 0
+        for k in range(n):
+            add_wide_change(models[k, at : at + SMALL_TILE], from_base, mean)
+        for i in range(mean.size):
+            mean[i] /= n
+        for k in range(n):
+            add_square(
+                models[k, at : at + SMALL_TILE], models[0, at : at + SMALL_TILE], from_base, mean, squares, differs
+            )
+        for i in range(part.size):
+            part[i] = max(np.float32(np.sqrt(squares[i] / n)), np.float32(LEAST_SPREAD)) * np.float32(differs[i])
+    return out
+
+
+@compiled
+def add_wide_change(x, base, out):
+    for i in range(out.size):
+        out[i] += np.float64(x[i]) - np.float64(base[i])
+
+
+@compiled
+def add_square(x, first, base, mean, squares, differs):
+    for i in range(mean.size):
+        off = np.float64(x[i]) - np.float64(base[i]) - mean[i]
+        squares[i] += off * off
+        differs[i] = 1.0 if x[i] != first[i] else differs[i]
+
+
+@compiled
+def add_own_and_shared(base, deltas, epsilon, factors):
+    n, m = deltas.shape
+    out, room = np.empty(m, np.float32), np.empty(SMALL_TILE, np.float32)
+    for at in range(0, m, SMALL_TILE):
+        part, from_base = out[at : at + SMALL_TILE], base[at : at + SMALL_TILE]
+        count = room[: part.size]
+        count_changed(deltas, at, epsilon, count)
+        part[:] = 0
+        for k in range(n):
+            add_changed(deltas[k, at : at + SMALL_TILE], epsilon, factors[k], count, part)
+        for i in range(part.size):
+            part[i] = part[i] / max(count[i], np.float32(1)) + from_base[i]
+    return out
+
+
+@compiled
+def count_changed(deltas, at, epsilon, count):
+    count[:] = 0
+    for k in range(len(deltas)):
+        x = deltas[k, at : at + count.size]
+        for i in range(count.size):
+            count[i] += np.float32(1) if abs(x[i]) > epsilon else np.float32(0)
+
+
+@compiled
+def add_changed(x, epsilon, factor, count, out):
+    for i in range(out.size):
+        own = x[i] * factor if count[i] == np.float32(1) else x[i]
+        out[i] += own if abs(x[i]) > epsilon else np.float32(0)
+
+
+@compiled
+def add_consensus(base, models, cuts, least, by):
+    n, m = models.shape
+    out, room = np.empty(m, np.float32), np.empty((2, SMALL_TILE), np.float64)
+    for at in range(0, m, SMALL_TILE):
+        part, from_base = out[at : at + SMALL_TILE], base[at : at + SMALL_TILE]
+        total, matters = room[0, : part.size], room[1, : part.size]
+        room[:] = 0
+        for k in range(n):
+            add_wide_change(models[k, at : at + SMALL_TILE], from_base, total)
+        for k in range(n):
+            count_if_it_matters(models[k, at : at + SMALL_TILE], from_base, cuts[k], total, matters)
+        for i in range(part.size):
+            agreed = total[i] if matters[i] >= least else 0.0
+            part[i] = np.float32(np.float64(from_base[i]) + agreed * by)
+    return out
+
+
+@compiled
+def count_if_it_matters(x, base, cut, total, matters):
+    for i in range(total.size):
+        change = np.float64(x[i]) - np.float64(base[i])
+        matters[i] += 1.0 if abs(change) > cut * abs(total[i] - change) else 0.0
+
+
+@compiled
+def standing_scores(deltas, low, high):
+    n, m = deltas.shape
+    out, room = np.empty((n, m), np.float32), np.empty((4, SMALL_TILE), np.float64)
+    for at in range(0, m, SMALL_TILE):
+        size = min(SMALL_TILE, m - at)
+        total, standing, agreement, spare = room[0, :size], room[1, :size], room[2, :size], room[3, :size]
+        total[:] = 0
+        for k in range(n):
+            add_wide(deltas[k, at : at + SMALL_TILE], total)
+        for k in range(n):
+            stand(deltas[k, at : at + SMALL_TILE], total, low[k], high[k], n, standing, agreement)
+            exp_each(standing, spare)
+            tanh_each(agreement)
+            multiply(standing, agreement, out[k, at : at + SMALL_TILE])
+    return out
+
+
+@compiled
+def multiply(x, y, out):
+    for i in range(out.size):
+        out[i] = np.float32(x[i] * y[i])
+
+
+@compiled
+def add_wide(x, out):
+    for i in range(out.size):
+        out[i] += np.float64(x[i])
+
+
+@compiled
+def stand(x, total, low, high, models, standing, agreement):
+    over = 1 / (high - low) if high > low else 0.0
+    for i in range(total.size):
+        change = np.float64(x[i])
+        share = (min(max(abs(change), low), high) - low) * over
+        standing[i] = models * share * share
+        agreement[i] = change * total[i]
+
+
+@compiled
+def exp_each(x, spare):
+    """In place, for 0 <= x < 700, to 1e-15 of it; in steps that vector units have, which math.exp has not."""
+    powers = spare.view(np.int64)
+    for i in range(x.size):
+        k = np.floor(x[i] * 1.4426950408889634 + 0.5)
+        r = x[i] - k * 0.6931471803691238 - k * 1.9082149292705877e-10  # ln 2 in two parts
+        p = r * (1 / 39916800 + r * (1 / 479001600 + r / 6227020800))
+        p = r * (1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + p)))
+        p = r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + p)))
+        x[i] = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + p))))
+        powers[i] = (np.int64(k) + 1023) << 52
+    for i in range(x.size):
+        x[i] *= spare[i]
+
+
+@compiled
+def tanh_each(x):
+    """In place, to 1e-14 of it: its series where x is small, which products of changes are; else by exp."""
+    largest = 0.0
+    for i in range(x.size):
+        largest = max(largest, abs(x[i]))
+    if largest < 0.1:
+        for i in range(x.size):
+            x[i] = tanh_of_small(x[i])
+        return
+    for i in range(x.size):
+        small, e = tanh_of_small(x[i]), math.exp(2 * min(abs(x[i]), 20.0))
+        far = 1 - 2 / (e + 1)
+        x[i] = small if abs(x[i]) < 0.1 else far if x[i] > 0 else -far
+
+
+@compiled
+def tanh_of_small(x):
+    z = x * x
+    p = z * (-17 / 315 + z * (62 / 2835 + z * (-1382 / 155925 + z * (21844 / 6081075))))
+    return x * (1 + z * (-1 / 3 + z * (2 / 15 + p)))
+
+
+@compiled
+def mean_by_standing(base, deltas, scores, low, high, cuts, largest, by):
+    n, m = deltas.shape
+    out, room = np.empty(m, np.float32), np.empty((2, SMALL_TILE), np.float64)
+    for at in range(0, m, SMALL_TILE):
+        part, from_base = out[at : at + SMALL_TILE], base[at : at + SMALL_TILE]
+        change, total = room[0, : part.size], room[1, : part.size]
+        room[:] = 0
+        for k in range(n):
+            add_standing(
+                deltas[k, at : at + SMALL_TILE], scores[k, at : at + SMALL_TILE], low[k], high[k], cuts[k], largest[k],
+                change, total,
+            )  # fmt: skip
+        for i in range(part.size):
+            mean = change[i] / (total[i] if total[i] != 0 else 1.0)
+            part[i] = np.float32(np.float64(from_base[i]) + mean * by)
+    return out
+
+
+@compiled
+def add_standing(x, scores, low, high, cut, largest, change, total):
+    over = 1 / (largest - cut) if largest > cut else 0.0
+    for i in range(total.size):
+        magnitude = min(max(np.float64(abs(x[i])), low), high)
+        clamped = magnitude if x[i] > 0 else -magnitude if x[i] < 0 else 0.0
+        score = np.float64(scores[i])
+        weight = max(score - cut, 0.0) * over if largest > cut else (1.0 if score >= cut else 0.0)
+        change[i] += weight * clamped
+        total[i] += weight
+
+
 # Steps of measures: float32 [n, m] -> counts or sums.
 
 
 @compiled
-def count_high_halves(tensors, counts):  # adds to int64 [n, 32768]
-    for k in range(len(tensors)):
-        bits, row = tensors[k].view(np.uint32), counts[k]
+def count_high_halves(scores, counts):  # adds to int64 [n, 32768], which leaves out the signs, or [n, 65536]
+    mask = np.uint32(counts.shape[1] - 1)
+    for k in range(len(scores)):
+        bits, row = scores[k].view(np.uint32), counts[k]
         for i in range(bits.size):
-            row[bits[i] >> np.uint32(16) & np.uint32(0x7FFF)] += 1
+            row[bits[i] >> np.uint32(16) & mask] += 1
 
 
 @compiled
-def count_low_halves(tensors, bins, counts):  # adds to int64 [n, 65536]
-    for k in range(len(tensors)):
-        bits, row, high = tensors[k].view(np.uint32), counts[k], np.uint32(bins[k])
-        for i in range(bits.size):
-            if bits[i] >> np.uint32(16) & np.uint32(0x7FFF) == high:
-                row[bits[i] & np.uint32(0xFFFF)] += 1
+def count_low_halves(scores, bins, mask, counts):  # adds to int64 [n, cuts, 65536]
+    n, m = scores.shape
+    inside = np.empty(TILE + 1, np.uint16)
+    for k in range(n):
+        for j in range(bins.shape[1]):
+            for at in range(0, m, TILE):
+                found = take_inside(scores[k, at : at + TILE].view(np.uint32), bins[k, j], np.uint32(mask), inside)
+                count_each(inside[:found], counts[k, j])
+
+
+@compiled
+def take_inside(bits, high, mask, out):
+    """Gather the lower halves of those whose upper half is `high`; how many these are. No branch to be guessed."""
+    found = 0
+    for i in range(bits.size):
+        out[found] = np.uint16(bits[i] & np.uint32(0xFFFF))
+        found += bits[i] >> np.uint32(16) & mask == high
+    return found
+
+
+@compiled
+def count_each(numbers, counts):
+    for i in range(numbers.size):
+        counts[numbers[i]] += 1
 
 
 @compiled
@@ -307,6 +638,41 @@ def absolute_sums(tensors):
 def add_magnitudes(x, lanes):
     for i in range(x.size):
         lanes[i] += np.float64(abs(x[i]))
+
+
+@compiled
+def square_sums(tensors):
+    n, m = tensors.shape
+    out, lanes = np.empty(n, np.float64), np.empty(LANES, np.float64)
+    for k in range(n):
+        lanes[:] = 0
+        for at in range(0, m, LANES):
+            add_products(tensors[k, at : at + LANES], tensors[k, at : at + LANES], lanes)
+        out[k] = halved(lanes)
+    return out
+
+
+@compiled
+def count_own_and_shared(deltas, epsilon):  # int64 [n, 2]
+    n, m = deltas.shape
+    out, room = np.zeros((n, 2), np.int64), np.empty(SMALL_TILE, np.float32)
+    for at in range(0, m, SMALL_TILE):
+        count = room[: min(SMALL_TILE, m - at)]
+        count_changed(deltas, at, epsilon, count)
+        for k in range(n):
+            own, shared = own_and_shared(deltas[k, at : at + SMALL_TILE], epsilon, count)
+            out[k, 0] += own
+            out[k, 1] += shared
+    return out
+
+
+@compiled
+def own_and_shared(x, epsilon, count):
+    own, changed = np.int32(0), np.int32(0)
+    for i in range(count.size):
+        changed += np.int32(abs(x[i]) > epsilon)
+        own += np.int32((abs(x[i]) > epsilon) & (count[i] == np.float32(1)))
+    return own, changed - own
 
 
 @compiled

@@ -2,68 +2,120 @@
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from merging.methods.arrays import Array, Counts, Sums
-from merging.methods.parts import absolute_sums, forms, gram
+from merging.methods.parts import ALL, NONE, NOTHING, Band, absolute_sums, forms, gram
 from merging.methods.spec import Block, Pass, Settings, Shape
 
 HIGH_BINS, LOW_BINS = 2**15, 2**16  # of the bits of a positive float32, split in two
-NOTHING = math.inf  # a cut that nothing reaches
+
+Scores = Callable[[Block], Array]  # float32 [rows, m]: what is ranked
+Bins: TypeAlias = NDArray[np.uint32]  # upper halves
+Ranks = Sequence[tuple[int, ...]]  # of each row, from 1 for the largest
 
 
 def magnitude_cuts(shape: Shape, settings: Settings) -> Generator[Pass, Counts, tuple[float, ...]]:
-    """For each model the magnitude of its k-th largest change, k = int(density * size). Exact; nothing is sorted."""
+    """For each model the magnitude of its k-th largest change, k = int(density * size); infinity for k = 0."""
     numel = math.prod(shape)
-    return (yield from kth_magnitudes(numel, [int(density * numel) for density in settings["density"]]))
-
-
-def kth_magnitudes(numel: int, ranks: Sequence[int]) -> Generator[Pass, Counts, tuple[float, ...]]:
-    """For each model the magnitude of its k-th largest change; infinity for k = 0, which keeps nothing.
-
-    The bits of a positive float32 grow with its value: counting the high half of the bits finds the bin in which the
-    k-th largest lies, counting the low half inside that bin finds the value.
-    """
+    ranks = [int(density * numel) for density in settings["density"]]
     if all(k in (0, numel) for k in ranks):
         return tuple(0.0 if k else NOTHING for k in ranks)
-    high = yield count_high_halves
-    bins = [find_bin(counts, k) for counts, k in zip(high, ranks, strict=True)]
-    inside = np.array([b for b, _ in bins])
-    low = yield lambda grains: count_low_halves(grains, inside)
-    found = zip(ranks, bins, low, strict=True)
+    found = yield from kth_largest([(max(k, 1),) for k in ranks], changes)
+    return tuple(0.0 if k == numel else cut if k else NOTHING for k, (cut,) in zip(ranks, found, strict=True))
+
+
+def middle_bands(shape: Shape, settings: Settings) -> Generator[Pass, Counts, tuple[Band, ...]]:
+    """For each model the magnitudes of its int(density * size) changes below the int(gamma * size) largest.
+
+    Where there are not as many below these, its smallest.
+    """
+    numel = math.prod(shape)
+    ranks: list[tuple[int, int] | None] = []
+    for density, gamma in zip(settings["density"], settings["gamma"], strict=True):
+        keep = int(density * numel)
+        last = min(numel, int(gamma * numel) + keep)
+        ranks.append((last, last - keep + 1) if keep > 0 and density < 1 else None)
+    if not any(ranks):
+        return tuple(ALL if density >= 1 else NONE for density in settings["density"])
+    found = yield from kth_largest([r or (1, 1) for r in ranks], changes)
     return tuple(
-        0.0 if k == numel else cut(b, find_bin(counts, rest)[0]) if k else NOTHING for k, (b, rest), counts in found
+        (low, high) if r else ALL if density >= 1 else NONE
+        for r, (low, high), density in zip(ranks, found, settings["density"], strict=True)
     )
 
 
-def count_high_halves(grains: Iterator[Block]) -> Counts:
-    """How many changes of each model have which upper 15 bits: int64 [n, 32768]."""
+def changes(block: Block) -> Array:
+    return block.deltas
+
+
+def kth_largest(ranks: Ranks, of: Scores) -> Generator[Pass, Counts, list[tuple[float, ...]]]:
+    """Of each row of scores the k-th largest magnitude, for each of its ranks k (from 1). Exact; nothing is sorted.
+
+    The bits of a positive float32 grow with its value: counting the upper half of the bits finds the bin in which the
+    k-th largest lies, counting the lower half inside that bin finds the value.
+    """
+    high = yield partial(count_high_halves, of=of)
+    return (yield from kth_inside(high, ranks, of))
+
+
+def kth_inside(high: Counts, ranks: Ranks, of: Scores) -> Generator[Pass, Counts, list[tuple[float, ...]]]:
+    """The rest of `kth_largest`, where the upper halves have been counted."""
+    found = [[find_bin(counts, k) for k in row] for counts, row in zip(high, ranks, strict=True)]
+    bins = np.array([[b for b, _ in row] for row in found], np.uint32)
+    low = yield partial(count_low_halves, of=of, bins=bins, mask=high.shape[1] - 1)
+    return [
+        tuple(value(b, find_low(counts, b, rest)) for (b, rest), counts in zip(row, inside, strict=True))
+        for row, inside in zip(found, low, strict=True)
+    ]
+
+
+def count_high_halves(grains: Iterator[Block], of: Scores, bins: int = HIGH_BINS) -> Counts:
+    """How many scores of each row have which upper half: int64 [rows, bins]. With 65536 bins signs count as well."""
     counts: Counts | None = None
     for block in grains:
-        counts = np.zeros((len(block.models), HIGH_BINS), np.int64) if counts is None else counts
-        forms(block.models).count_high_halves(block.deltas, counts)
+        scores = of(block)
+        counts = np.zeros((len(scores), bins), np.int64) if counts is None else counts
+        forms(scores).count_high_halves(scores, counts)
     assert counts is not None, "a block has a grain"
     return counts
 
 
-def count_low_halves(grains: Iterator[Block], bins: Counts) -> Counts:
-    """How many changes of each model, of those in its bin, have which lower 16 bits: int64 [n, 65536]."""
-    counts = np.zeros((len(bins), LOW_BINS), np.int64)
+def count_low_halves(grains: Iterator[Block], of: Scores, bins: Bins, mask: int) -> Counts:
+    """How many scores of each row, of those in each of its bins, have which lower half: int64 [rows, ranks, 65536]."""
+    counts = np.zeros((*bins.shape, LOW_BINS), np.int64)
     for block in grains:
-        forms(block.models).count_low_halves(block.deltas, bins, counts)
+        scores = of(block)
+        forms(scores).count_low_halves(scores, bins, mask, counts)
     return counts
 
 
 def find_bin(counts: Counts, k: int) -> tuple[int, int]:
-    """The bin of the k-th largest (k from 1), and which of the largest in that bin it is."""
+    """The upper half of the k-th largest, and which of the largest with that upper half it is."""
+    if len(counts) == HIGH_BINS:
+        return find(counts, k)
+    ascending = np.r_[2 * HIGH_BINS - 1 : HIGH_BINS - 1 : -1, 0:HIGH_BINS]  # negative ones are in reverse
+    at, rest = find(counts[ascending], k)
+    return int(ascending[at]), rest
+
+
+def find_low(counts: Counts, high: int, k: int) -> int:
+    return find(counts, k)[0] if high < HIGH_BINS else LOW_BINS - 1 - find(counts[::-1], k)[0]
+
+
+def find(counts: Counts, k: int) -> tuple[int, int]:
+    """The place of the k-th largest (k from 1), and which of the largest in that place it is."""
     from_above = counts[::-1].cumsum()
-    at = int(from_above.searchsorted(max(k, 1)))
+    at = int(from_above.searchsorted(k))
     above = int(from_above[at - 1]) if at else 0
-    return len(counts) - 1 - at, max(k, 1) - above
+    return len(counts) - 1 - at, k - above
 
 
-def cut(high: int, low: int) -> float:
+def value(high: int, low: int) -> float:
     return float(np.uint32(high << 16 | low).view(np.float32))
 
 

@@ -4,6 +4,7 @@ Here is what each of them means; loops.py has them for the CPU, gpu.py for a GPU
 are float32, [n, m] for the same m elements of n models, or [m].
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
@@ -11,8 +12,12 @@ from types import ModuleType
 import numpy as np
 
 from merging.methods import loops
-from merging.methods.arrays import Array, Sums
+from merging.methods.arrays import Array, Counts, Sums
 from merging.methods.chance import Chance, limits
+
+Band = tuple[float, float]  # the least and the largest that are inside
+NOTHING = math.inf  # a cut that nothing reaches
+ALL, NONE = (0.0, math.inf), (math.inf, math.inf)
 
 
 def forms(array: Array) -> ModuleType:
@@ -29,6 +34,17 @@ def floats(values: tuple[float, ...]) -> Array:
     return np.array(values, np.float32)
 
 
+@lru_cache(maxsize=256)
+def wide_floats(values: tuple[float, ...]) -> Sums:
+    return np.array(values, np.float64)
+
+
+def rounded_down(value: float) -> np.float32:
+    """The largest float32 that is not above: no float32 lies between the two."""
+    found = np.float32(value)
+    return found if found <= value else np.nextafter(found, np.float32(-np.inf))
+
+
 def weighted_sum(tensors: Array, weights: Sequence[float]) -> Array:
     """The sum of w_i * x_i over the stack, in order: [m]."""
     found: Array = forms(tensors).weighted_sum(tensors, floats(tuple(weights)))
@@ -41,11 +57,12 @@ def add_changes(base: Array, models: Array, weights: Sequence[float]) -> Array:
     return found
 
 
-def keep_from(tensors: Array, cuts: Sequence[float]) -> Array:
-    """Of the i-th of the stack, keep the entries of magnitude cut_i or more, zero the others: [n, m]."""
-    if not any(cuts):
+def keep_between(tensors: Array, bands: Sequence[Band]) -> Array:
+    """Of the i-th of the stack, keep the entries of a magnitude in band_i, zero the others: [n, m]."""
+    if all(band == ALL for band in bands):
         return tensors
-    found: Array = forms(tensors).keep_from(tensors, floats(tuple(cuts)))
+    low, high = (floats(tuple(edges)) for edges in zip(*bands, strict=True))
+    found: Array = forms(tensors).keep_between(tensors, low, high)
     return found
 
 
@@ -56,13 +73,17 @@ def keep_by_chance(tensors: Array, density: Sequence[float], chance: Chance) -> 
     return found
 
 
-def sum_of_agreeing(changes: Array, factors: Sequence[float], weights: Sequence[float]) -> tuple[Array, Array]:
-    """The sum of those f_i * x_i that have the elected sign, and the sum of the w_i of those: [m] both.
+def keep_by_rank(tensors: Array, row: int, density: Sequence[float], epsilon: Sequence[float], chance: Chance) -> Array:
+    """Keep each entry with a probability by the rank of its magnitude in its row, zero the others: [n, m].
 
-    The sign of the sum of all f_i * x_i is elected; + where it is zero. An entry that is zero has no sign, and does
-    not vote or count.
+    From density_i - epsilon_i for the smallest to density_i + epsilon_i for the largest, linear in the rank; entries of
+    equal magnitude have the mean of their ranks. A row of one element has density_i, and 0 and 1 are 0 and 1.
     """
-    found: tuple[Array, Array] = forms(changes).sum_of_agreeing(changes, floats(tuple(factors)), floats(tuple(weights)))
+    if row == 1:
+        return keep_by_chance(tensors, density, chance)
+    by = wide_floats(tuple(e if 0 < d < 1 else 0.0 for d, e in zip(density, epsilon, strict=True)))
+    keys, middle = chance.keys(len(tensors)), wide_floats(tuple(density))
+    found: Array = forms(tensors).keep_by_rank(tensors, row, middle, by, keys, chance.start)
     return found
 
 
@@ -93,15 +114,92 @@ def mix_columns(tensors: Array, weights: Array) -> Array:
     return found
 
 
-def zero_to_one(x: Array) -> Array:
-    """A divisor in which zeros have become ones."""
-    found: Array = x + (x == 0)
+def add_agreed(
+    base: Array, changes: Array, factors: Sequence[float], weights: Sequence[float], *, divide: bool, by: float
+) -> Array:
+    """base + `by` times the sum of the f_i * x_i of the elected sign; if asked divided by the w_i of those: [m].
+
+    The sign of the sum of all f_i * x_i is elected; + where it is zero. An entry that is zero has no sign, and does
+    not vote or count. Where the weights sum to zero, the divisor is 1.
+    """
+    given = floats(tuple(factors)), floats(tuple(weights)), divide, np.float32(by)
+    found: Array = forms(changes).add_agreed(base, changes, *given)
+    return found
+
+
+def average_agreed(base: Array, changes: Array, weights: Sequence[float], *, least: float) -> Array:
+    """base + the average by weight of those x_i that have the sign of the sum of all, + where that is zero: [m].
+
+    Weights are not negative; where those that agree sum to less than `least`, that is the divisor.
+    """
+    found: Array = forms(changes).average_agreed(base, changes, floats(tuple(weights)), np.float32(least))
+    return found
+
+
+def spread(base: Array, models: Array) -> Array:
+    """The standard deviation of each entry's changes over the models: [1, m]. In float64, then rounded.
+
+    0 only where all changes are equal: that of any other entry is at least 2^-133, so that its upper half is not zero.
+    """
+    found: Array = forms(models).spread(base, models)
+    return found
+
+
+def add_own_and_shared(base: Array, deltas: Array, epsilon: float, factors: Sequence[float]) -> Array:
+    """base + f_i * x_i where only that is larger than epsilon, + the mean of those that are where several are: [m]."""
+    found: Array = forms(deltas).add_own_and_shared(base, deltas, rounded_down(epsilon), floats(tuple(factors)))
+    return found
+
+
+def count_own_and_shared(deltas: Array, epsilon: float) -> Counts:
+    """For each of the stack, how many of its entries alone are larger than epsilon, and how many not alone: [n, 2]."""
+    found: Counts = forms(deltas).count_own_and_shared(deltas, rounded_down(epsilon))
+    return found
+
+
+def add_consensus(base: Array, models: Array, cuts: Sequence[float], *, least: int, by: float) -> Array:
+    """base + `by` times the sum of all changes, where at least so many matter: [m]. In float64.
+
+    A change matters where it is larger than cut_i times the sum of the others.
+    """
+    found: Array = forms(models).add_consensus(base, models, wide_floats(tuple(cuts)), least, float(by))
+    return found
+
+
+def standing_scores(deltas: Array, bands: Sequence[Band]) -> Array:
+    """How much an entry stands out in its model, and agrees with the others: [n, m]. In float64, then rounded.
+
+    exp(n s^2) * tanh(x_i * sum of all), where s goes from 0 for magnitudes at or below the lower edge of band_i to 1 at
+    or above its upper edge.
+    """
+    low, high = (wide_floats(tuple(edges)) for edges in zip(*bands, strict=True))
+    found: Array = forms(deltas).standing_scores(deltas, low, high)
+    return found
+
+
+def mean_by_standing(
+    base: Array, deltas: Array, scores: Array, bands: Sequence[Band], best: Sequence[Band], *, by: float
+) -> Array:
+    """base + `by` times the mean of the x_i, weighted by where in its band best_i the score is: [m]. In float64.
+
+    From 0 at or below the lower edge to 1 at the upper one; 1 there when both are the same. Magnitudes are clamped to
+    band_i. Where nothing has weight, nothing is added.
+    """
+    low, high = (wide_floats(tuple(edges)) for edges in zip(*bands, strict=True))
+    cuts, largest = (wide_floats(tuple(edges)) for edges in zip(*best, strict=True))
+    found: Array = forms(deltas).mean_by_standing(base, deltas, scores, low, high, cuts, largest, float(by))
     return found
 
 
 def absolute_sums(tensors: Array) -> Sums:
     """The sum of magnitudes of each of the stack: float64 [n]."""
     found: Sums = forms(tensors).absolute_sums(tensors)
+    return found
+
+
+def square_sums(tensors: Array) -> Sums:
+    """The sum of squares of each of the stack: float64 [n]."""
+    found: Sums = forms(tensors).square_sums(tensors)
     return found
 
 

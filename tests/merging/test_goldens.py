@@ -29,7 +29,7 @@ DEFAULTS = {"density": 1.0, "scale": 1.0, "gamma": 0.01}  # of settings with one
 
 # Methods that the engine does not have yet. Empty this as they are added.
 AWAITED = {
-    "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "ram", "ramplus_tl", "sce",
+    "arcee_fusion",
 }  # fmt: skip
 
 # Where we mean to differ from mergekit: the recipe, a part of the tensor's name, why.

@@ -34,11 +34,41 @@ def test_sums_have_the_same_bits():
     base, models = X[0], X[1:].copy()
     same(loops.weighted_sum(models, WEIGHTS), gpu.weighted_sum(there(models), WEIGHTS))
     same(loops.add_changes(base, models, WEIGHTS), gpu.add_changes(there(base), there(models), WEIGHTS))
-    for ours, theirs in zip(
-        loops.sum_of_agreeing(models, WEIGHTS, WEIGHTS), gpu.sum_of_agreeing(there(models), WEIGHTS, WEIGHTS),
-        strict=True,
-    ):  # fmt: skip
-        same(ours, theirs)
+    for divide in (True, False):
+        given = WEIGHTS, WEIGHTS[::-1].copy(), divide, np.float32(0.7)
+        same(loops.add_agreed(base, models, *given), gpu.add_agreed(there(base), there(models), *given))
+    weights, least = np.array([0.7, 0.3, 1e-7], np.float32), np.float32(1e-6)
+    ours = loops.average_agreed(base, models, weights, least)
+    same(ours, gpu.average_agreed(there(base), there(models), weights, least))
+
+
+def test_what_models_decide_together_has_the_same_bits():
+    base, models, deltas = X[0], X[1:].copy(), X[1:] - X[0]
+    same(loops.spread(base, models), gpu.spread(there(base), there(models)))
+    given = np.float32(0.01), WEIGHTS
+    ours = loops.add_own_and_shared(base, deltas, *given)
+    same(ours, gpu.add_own_and_shared(there(base), there(deltas), *given))
+    cuts = np.array([0.4, 0.3, 0.2])
+    ours = loops.add_consensus(base, models, cuts, 2, 0.7)
+    same(ours, gpu.add_consensus(there(base), there(models), cuts, 2, 0.7))
+    found = loops.count_own_and_shared(deltas, given[0])
+    assert np.array_equal(found, gpu.count_own_and_shared(there(deltas), given[0])) and found.all()
+
+
+@pytest.mark.parametrize("scale", [1, 40], ids=["small changes", "large ones"])
+def test_scores_agree(scale):
+    base, deltas = X[0], (X[1:] - X[0]) * np.float32(scale)
+    low, high = np.array([0.001, 0, 0.02]), np.array([0.1, 0.05, 0.02])
+    scores = loops.standing_scores(deltas, low, high)
+    theirs = gpu.standing_scores(there(deltas), low, high)
+    np.testing.assert_allclose(scores, theirs.cpu().numpy(), rtol=2e-7, atol=0)
+    wide, total = np.abs(deltas.astype(np.float64)), deltas.astype(np.float64).sum(0)
+    standing = (wide.clip(low[:, None], high[:, None]) - low[:, None]) / np.where(high > low, high - low, 1)[:, None]
+    np.testing.assert_allclose(scores, np.exp(3 * standing**2) * np.tanh(deltas * total), rtol=1e-7, atol=0)
+    best = np.array([0.0, -0.01, 1e-6]), np.array([0.5, 0.01, 1e-6])
+    ours = loops.mean_by_standing(base, deltas, scores, low, high, *best, 0.7)
+    theirs = gpu.mean_by_standing(there(base), there(deltas), there(scores), low, high, *best, 0.7)
+    np.testing.assert_allclose(ours, theirs.cpu().numpy(), rtol=1e-6, atol=1e-9)
 
 
 def test_blends_have_the_same_bits():
@@ -55,24 +85,38 @@ def test_blends_have_the_same_bits():
 
 @pytest.mark.parametrize("start", [0, 1, 4095, 10**10 + 1])
 def test_what_is_kept_has_the_same_bits(start):
-    models, cuts = X[1:].copy(), np.array([0.0, 0.02, math.inf], np.float32)
-    same(loops.keep_from(models, cuts), gpu.keep_from(there(models), cuts))
+    models, low = X[1:].copy(), np.array([0.0, 0.02, math.inf], np.float32)
+    high = np.array([0.03, math.inf, math.inf], np.float32)
+    same(loops.keep_between(models, low, high), gpu.keep_between(there(models), low, high))
     keys, below = Chance(3, "w").keys(3), limits((0.2, 1.0, 0.9))
     same(loops.keep_by_chance(models, keys, below, start), gpu.keep_by_chance(there(models), keys, below, start))
 
 
-def test_counts_are_the_same():
-    found = [np.zeros((4, 2**15), np.int64) for _ in "ab"]
+@pytest.mark.parametrize("size", [2**15, 2**16], ids=["magnitudes", "signed"])
+def test_counts_are_the_same(size):
+    found, mask = [np.zeros((4, size), np.int64) for _ in "ab"], size - 1
     loops.count_high_halves(X, found[0])
     gpu.count_high_halves(there(X), found[1])
     assert np.array_equal(found[0], found[1]) and found[0].sum() == X.size
-    bins, found = found[0].argmax(1), [np.zeros((4, 2**16), np.int64) for _ in "ab"]
-    loops.count_low_halves(X, bins, found[0])
-    gpu.count_low_halves(there(X), bins, found[1])
-    assert np.array_equal(found[0], found[1]) and found[0].sum()
+    bins = found[0].argsort(1)[:, -2:].astype(np.uint32)
+    found = [np.zeros((4, 2, 2**16), np.int64) for _ in "ab"]
+    loops.count_low_halves(X, bins, mask, found[0])
+    gpu.count_low_halves(there(X), bins, mask, found[1])
+    assert np.array_equal(found[0], found[1]) and found[0].sum(2).all()
+
+
+@pytest.mark.parametrize("row", [2, 73, 137, 10_001])
+@pytest.mark.parametrize("start", [0, 137])
+def test_what_is_kept_by_rank_has_the_same_bits(row, start):
+    models = X[1:, : 10_001 // row * row].copy()
+    given = row, np.array([0.3, 0.5, 1]), np.array([0.2, 0.1, 0]), Chance(3, "w").keys(3), start
+    ours = loops.keep_by_rank(models, *given)
+    same(ours, gpu.keep_by_rank(there(models), *given))
+    assert 0.2 < (ours[0] != 0).mean() < 0.4 and np.array_equal(ours[2], models[2])
 
 
 def test_sums_over_elements_agree():
+    np.testing.assert_allclose(loops.square_sums(X), gpu.square_sums(there(X)), rtol=1e-13)
     np.testing.assert_allclose(loops.absolute_sums(X), gpu.absolute_sums(there(X)), rtol=1e-13)
     np.testing.assert_allclose(loops.gram(X), gpu.gram(there(X)), rtol=1e-11, atol=1e-12)
     for row in (1, 73, 10_001):

@@ -10,7 +10,7 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from merging.methods.chance import Chance
-from merging.methods.measures import l1_factors, magnitude_cuts
+from merging.methods.measures import count_high_halves, kth_inside, l1_factors, magnitude_cuts, middle_bands
 from merging.methods.parts import absolute_sums, gram
 from merging.methods.spec import Block
 from merging.totals import Total
@@ -59,6 +59,36 @@ def test_the_kth_largest_of_anything(values, density):
     x = torch.tensor([values], dtype=torch.float32)
     k = int(density * len(values))
     assert cuts(x, (density,)) == ((0.0 if k == len(values) else kth_largest(x[0], k)),)
+
+
+def test_ranks_of_signed_numbers():
+    scores = np.array([[3, -1, 0.5, -7, 0, -0.25], [-1, -2, -3, -4, -5, -6]], np.float32)
+    block = Block(scores, False, Chance(0, ""))
+    for k in range(1, 7):
+        high = count_high_halves(iter([block]), lambda b: b.models, 2**16)
+        passes = kth_inside(high, [(k, 1)] * 2, lambda b: b.models)
+        look = next(passes)
+        with pytest.raises(StopIteration) as found:
+            passes.send(look(iter([block])))
+        ordered = -np.sort(-scores, axis=1)
+        assert found.value.value == [tuple(row[[k - 1, 0]].tolist()) for row in ordered]
+
+
+def test_bands_between_the_smallest_and_the_largest():
+    def bands(density, gamma):
+        passes = middle_bands((10,), {"density": (density,), "gamma": (gamma,)})
+        block = Block(np.array([[0.0] * 10, range(1, 11)], np.float32), True, Chance(0, ""))
+        try:
+            look = next(passes)
+            while True:
+                look = passes.send(look(iter([block])))
+        except StopIteration as found:
+            return found.value[0]
+
+    assert bands(0.3, 0.2) == (6, 8)  # 9 and 10 are dropped, and then all below 6
+    assert bands(0.3, 0.0) == (8, 10) and bands(0.3, 0.19) == (7, 9)
+    assert bands(0.9, 0.3) == (1, 9)  # density first: only one may go from the top
+    assert bands(1.0, 0.3) == (0, math.inf) and bands(0.0, 0.3) == bands(0.05, 0.3) == (math.inf, math.inf)
 
 
 def test_nothing_is_gone_over_when_all_or_nothing_is_kept():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import merging.methods
 from merging.methods import METHODS, Method
 from merging.methods.spec import method as declare
-from tests.merging.kernels import noise, run
+from tests.merging.kernels import noise, run, settings_of
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
 with_base = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.needs_base], ids=lambda m: m.name)
@@ -370,3 +370,128 @@ def test_nearswap_by_hand():
     base, model = torch.tensor([1.0, 1, 1, 1]), rows([1.1, 2, -3, 1])
     # within 0.5: taken over. A change of 1 or 4 moves by 0.5.
     torch.testing.assert_close(run("nearswap", model, base, t=0.5), rows([1.1, 1.5, 0.5, 1])[0])
+
+
+@pytest.mark.parametrize("name", ["breadcrumbs", "breadcrumbs_ties"])
+def test_breadcrumbs_by_hand(name):
+    # of 10 changes int(.2 * 10) = 2 are dropped from the top, 9 and -10; int(.5 * 10) = 5 below are kept
+    deltas = rows([1, -2, 3, -4, 5, -6, 7, -8, 9, -10])
+    merged = run(name, deltas, torch.zeros(10), weight=2.0, density=0.5, gamma=0.2)
+    assert merged.tolist() == [0, 0, 0, -8, 10, -12, 14, -16, 0, 0]
+
+
+def test_breadcrumbs_keeps_as_many_as_density_says_where_gamma_would_drop_more():
+    # 3 of 4: only one can go, the largest, though gamma says int(.5 * 4) = 2
+    merged = run("breadcrumbs", rows([4, -3, 2, 1]), torch.zeros(4), weight=1.0, density=0.75, gamma=0.5)
+    assert merged.tolist() == [0, -3, 2, 1]
+    # int(.01 * 4) = 0 from the top: the two largest stay
+    merged = run("breadcrumbs", rows([4, -3, 2, 1]), torch.zeros(4), weight=1.0, density=0.5)
+    assert merged.tolist() == [4, -3, 0, 0]
+
+
+def test_breadcrumbs_votes_and_rescales_by_hand():
+    # kept: [0 2 -1 0] and [0 0 3 -1]: the largest of each is dropped, 2 stay; times 6/3 and 9/4 of the sums before
+    base, models = torch.zeros(4), rows([3, 2, -1, 0], [5, 0, 3, -1])
+    merged = run("breadcrumbs_ties", models, base, weight=1.0, density=0.5, gamma=0.25, rescale=True, normalize=True)
+    # sums [0 4 -2 + 6.75 -2.25] elect + + + -
+    torch.testing.assert_close(merged, rows([0, 4, 6.75, -2.25])[0])
+
+
+@pytest.mark.parametrize("name", ["della", "della_linear"])
+def test_della_keeps_large_changes_more_often(name):
+    deltas = torch.arange(1, 5).repeat(5000, 1).float() * torch.tensor([1, -1, -1, 1])
+    merged = run(name, deltas[None], torch.zeros_like(deltas), weight=1.0, density=0.5, epsilon=0.3, rescale=False)
+    kept = merged != 0
+    assert torch.equal(merged[kept], deltas[kept])
+    # chances from .2 to .8: .2, .4, .6, .8; 5000 draws are within .02 of them
+    assert (kept.float().mean(0) - torch.tensor([0.2, 0.4, 0.6, 0.8])).abs().max() < 0.02
+
+
+def test_della_treats_equal_magnitudes_alike():
+    deltas = torch.tensor([2.0, -1, 1, 1]).repeat(5000, 1)
+    kept = (
+        run("della", deltas[None], torch.zeros_like(deltas), weight=1.0, density=0.5, epsilon=0.3, rescale=False) != 0
+    )
+    # ranks 3 and (0 + 1 + 2) / 3 = 1: chances .8 and .4
+    assert (kept.float().mean(0) - torch.tensor([0.8, 0.4, 0.4, 0.4])).abs().max() < 0.02
+
+
+def test_della_keeps_the_sum_of_magnitudes():
+    base, models = noise(100, 100), noise(1, 100, 100, seed=1)
+    change, whole = run("della_linear", models, base, weight=1.0, density=0.3) - base, models[0] - base
+    torch.testing.assert_close(change.abs().sum(), whole.abs().sum())
+
+
+def test_della_of_rows_of_one_element():
+    kept = run("della", torch.ones(1, 5000, 1), torch.zeros(5000, 1), weight=1.0, density=0.3, rescale=False) != 0
+    assert 0.28 < kept.float().mean() < 0.32
+
+
+def test_sce_by_hand():
+    # variances [0 4 1 0.25] of [1 4 1 1] and [1 0 -1 2]: 3 differ, int(.7 * 3) = 2 are kept: [0 4 1 0], [0 0 -1 0]
+    models = rows([1, 4, 1, 1], [1, 0, -1, 2])
+    merged = run("sce", models, torch.zeros(4), select_topk=0.7)
+    # squares 17 and 1; sums [0 4 0 0] elect +: [4], [1]; each is the only one that agrees
+    torch.testing.assert_close(merged, rows([0, 4, 1, 0])[0])
+    # all: squares 19 and 6; sums [2 4 0 3] elect +; (19 * 1 + 6 * 1) / 25, 4, 1, (19 * 1 + 6 * 2) / 25
+    torch.testing.assert_close(run("sce", models, torch.zeros(4)), rows([1, 4, 1, 31 / 25])[0])
+
+
+def test_sce_weighs_all_alike_where_changes_are_tiny():
+    models = rows([1e-4, 3e-4], [3e-4, 1e-4])  # mean squares sum to 1e-7
+    torch.testing.assert_close(run("sce", 10 * models, torch.zeros(2)), rows([2e-3, 2e-3])[0])
+    torch.testing.assert_close(run("sce", models * rows([1], [3]), torch.zeros(2)), rows([5e-4, 3e-4])[0])
+
+
+def test_ram_by_hand():
+    # changes [2 2 0] and [4 0 0]: the mean where both changed, whole where one did
+    assert run("ram", rows([3, 3, 1], [5, 1, 1]), torch.ones(3)).tolist() == [4, 3, 1]
+    assert run("ram", rows([3, 3, 1], [5, 1, 1]), torch.ones(3), epsilon=0.99).tolist() == [4, 3, 1]
+    assert run("ram", rows([0.5, 3]), torch.zeros(2), epsilon=0.5).tolist() == [0, 3]  # no more than epsilon is none
+
+
+def test_ramplus_by_hand():
+    # the first shares 1 and owns 2: its own times 1 + .5 * min(1 / 2, 1); the second owns none
+    models = rows([2, 2, 4], [4, 0, 0])
+    assert run("ramplus_tl", models, torch.zeros(3), r=0.5, alpha=1.0).tolist() == [3, 2.5, 5]
+    assert run("ramplus_tl", models, torch.zeros(3), r=0.5, alpha=0.2).tolist() == pytest.approx([3, 2.2, 4.4])
+
+
+def test_consensus_by_hand():
+    # |2| > .4 * |2| both; |5| > .4 * |1| and not |1| > .4 * |5|; |1| > .4 * |-1| both; none of nothing
+    models = rows([2, 5, 1, 0], [2, 1, -1, 0])
+    assert run("consensus", models, torch.zeros(4)).tolist() == [4, 0, 0, 0]
+    assert run("consensus", models, torch.zeros(4), prun_thre_k=1, **{"lambda": 0.5}).tolist() == [2, 3, 0, 0]
+    assert run("consensus", models, torch.zeros(4), prun_thre_k=3).tolist() == [0] * 4
+
+
+def test_pcb_by_hand():
+    # alone, scores grow with the magnitude; of int(.4 * 3) = 1 kept the cut is the second score, its weight is 1
+    assert run("pcb", rows([1, -2, 3]), torch.zeros(3), density=0.4).tolist() == [0, 0, 3]
+    assert run("pcb", rows([1, -2, 3]), torch.zeros(3), density=0.0).tolist() == [0, 0, 0]
+    # of each the second stands out: both weigh 1, and their mean is added
+    assert run("pcb", rows([1, 2], [2, 4]), torch.zeros(2), density=0.5).tolist() == [0, 3]
+    # at the last they contradict each other, and the one against the sum weighs nothing
+    models = rows([1, 2, 3, 4], [1, 2, 3, -2])
+    merged = run("pcb", models, torch.zeros(4), density=0.5)
+    assert merged[3] == 4 and merged[0] == 0
+
+
+def test_pcb_where_all_are_equal():
+    assert run("pcb", rows([2, 2], [2, 2]), torch.zeros(2), density=1.0).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["della", "della_linear"])
+@pytest.mark.parametrize(("density", "epsilon"), [(0.1, 0.15), (0.9, 0.1), (0.15, 0.15)])
+def test_della_refuses_chances_out_of_range(name, density, epsilon):
+    method = METHODS[name]
+    settings = settings_of(method, 2, {"density": (0.5, density), "epsilon": epsilon})
+    assert f"With density {density:g} and epsilon {epsilon:g} the chances" in (method.fault(settings) or "")
+    for fine in ((0.5, 0.15), (1.0, 0.15), (0.0, 0.5)):
+        assert method.fault(settings_of(method, 1, {"density": fine[0], "epsilon": fine[1]})) is None
+
+
+def test_changes_that_cannot_be_normalised_are_refused():
+    for name in ("breadcrumbs", "della_linear"):
+        settings = settings_of(METHODS[name], 2, {"weight": (1.0, -1.0), "normalize": True})
+        assert "sum to zero" in (METHODS[name].fault(settings) or "")

@@ -115,3 +115,18 @@ def test_a_stack_hides_the_controls_and_an_empty_text_brings_them_back():
     assert updates[control_count()]["visible"] and not updates[-1]["interactive"]
     assert len(updates) == len(typed_yaml(STACK)) == len(typed_yaml("nonsense"))
     assert to_yaml(to_recipe(form_of(plain(updates[: control_count()])))).startswith("merge_method: task_arithmetic")
+
+
+def test_only_lambdas_and_scales_have_sliders_in_the_rows():
+    assert {m.name for m in METHODS.values() if lambda_param(m) is None} >= {"sce", "ram", "consensus", "slerp"}
+    assert own_params().keys() >= {"density", "gamma", "epsilon", "tall_mask_lambda"}
+
+
+def test_the_form_of_a_method_whose_models_have_no_weights():
+    first = ["acme/base", "", "sce", "", 0]
+    row = ["acme/a", 0.5, "", *[None] * len(own_params())]
+    form = form_of([*first, *[s.value for s in shown(METHODS["sce"], {})], *row * MAX_ROWS])
+    assert all(r.settings == {} for r in form.rows) and form.settings == {"select_topk": 1.0}
+    assert {u.get("visible") for u in controls_of(form)[5 + len(shared_params()) + 1 :: 3 + len(own_params())]} == {
+        False
+    }

@@ -23,7 +23,8 @@ def sce(base: Array, models: Array, select_topk: float = 1.0) -> Array:
     typical fine-tune are), and the sum of the weights that agree counts as at least 1e-6. The vote is on kept changes
     without weights; a tied vote elects +.
     Unlike mergekit: all entries of a variance as large as the k-th are kept, where mergekit takes whichever topk
-    returns. (Variances are to be compared in float64, of changes in float64.)
+    returns. (Of changes in float64; the roots of the variances are to be compared in float32: which of two that differ
+    in the last bits of float64 is larger would depend on the order of the models.)
     """
     if base.size == 0:
         return base
@@ -40,9 +41,9 @@ def sce(base: Array, models: Array, select_topk: float = 1.0) -> Array:
 
 def most_varied(deltas: Array, share: float) -> Array:
     differ = deltas.max(0) != deltas.min(0)
-    variance = np.where(differ, ((deltas - deltas.mean(0)) ** 2).mean(0), 0)
+    spread = np.where(differ, deltas.std(0), 0).astype(np.float32)
     keep = int(differ.sum() * share)
-    return variance >= np.sort(variance, axis=None)[-keep] if keep else np.zeros_like(differ)
+    return spread >= np.sort(spread, axis=None)[-keep] if keep else np.zeros_like(differ)
 
 
 def ram(base: Array, models: Array, epsilon: float = 1e-5) -> Array:
@@ -125,7 +126,8 @@ def pcb(base: Array, models: Array, density: float = 0.1, lambda_: float = 1.0) 
     Unlike the paper's equations, which have softmax in place of exp and tanh, this is the authors' PCB_merge; unlike
     both, it is per tensor, not over the whole model. Unlike that code: the clamp spares the largest of fewer than
     10,000 entries, the number kept is of those that have weight, and equal numbers do not divide by zero.
-    (Scores are to be computed in float64, of changes in float64: a rounding error at the cut is a whole entry.)
+    (Scores are to be computed in float64 and then rounded to float32: a rounding error at the cut is a whole entry, and
+    what exp and tanh give in the last bits of float64 depends on the machine.)
     """
     keep = int(density * base.size)
     if keep == 0:
@@ -134,7 +136,7 @@ def pcb(base: Array, models: Array, density: float = 0.1, lambda_: float = 1.0) 
     clamped = np.array([clamp_tails(d) for d in deltas])
     standing = np.array([stretch(np.abs(c)) for c in clamped])
     scores = np.exp(len(models) * standing**2) * np.tanh(deltas * deltas.sum(0))
-    weights = np.array([weights_above_cut(s, keep) for s in scores])
+    weights = np.array([weights_above_cut(s, keep) for s in scores.astype(np.float32).astype(np.float64)])
     total = weights.sum(0)
     return base + lambda_ * (weights * clamped).sum(0) / np.where(total == 0, 1, total)
 
