@@ -47,7 +47,7 @@ class Case:
 # leave it to the last bit.
 THREE, LAMBDAS = FINE_TUNES[:3], (0.6137, 0.4271, 0.5093)
 FOUR, SHARES = FINE_TUNES, (0.4, 0.3, 0.2, 0.1)
-FIFTH = {"density": 0.2}
+FIFTH, HALF = {"density": 0.2}, {"density": 0.5}
 
 CASES = {
     case.name: case
@@ -60,6 +60,13 @@ CASES = {
         Case("dare_linear", "dare_linear", THREE, base=BASE, weight=LAMBDAS, settings=FIFTH, is_random=True),
         Case("dare_ties", "dare_ties", THREE, base=BASE, weight=LAMBDAS, settings=FIFTH, is_random=True),
         Case("passthrough", "passthrough", FINE_TUNES[:1]),
+        Case("breadcrumbs", "breadcrumbs", THREE, base=BASE, weight=LAMBDAS, settings=FIFTH),
+        Case("breadcrumbs_ties", "breadcrumbs_ties", THREE, base=BASE, weight=LAMBDAS, settings=FIFTH),
+        Case("della", "della", THREE, base=BASE, weight=LAMBDAS, settings=HALF, is_random=True),
+        Case("della_linear", "della_linear", THREE, base=BASE, weight=LAMBDAS, settings=HALF, is_random=True),
+        Case("sce", "sce", THREE, base=BASE, settings={"select_topk": 0.2}),
+        Case("ram", "ram", THREE, base=BASE),
+        Case("ramplus_tl", "ramplus_tl", THREE, base=BASE),
     )
 }
 

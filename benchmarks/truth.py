@@ -1,11 +1,16 @@
 """The merge methods once more, in float64 and as plainly as they can be said: what outputs are judged by."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.cases import Case
+from tests.merging import reference
+
+DEFINED = ("breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "ram", "ramplus_tl")
 
 
 def merged(case: Case, base: Tensor | None, models: Tensor) -> Tensor:
@@ -14,9 +19,26 @@ def merged(case: Case, base: Tensor | None, models: Tensor) -> Tensor:
     if base is None:
         return models[0] if case.method == "passthrough" else average(models, case.weight)
     base = base.double()
+    if case.method in DEFINED:
+        return by_reference(case, base, models)
     if case.method == "slerp":
         return arc(base, models[0], case.settings["t"])
     return base + change(case, models - base)
+
+
+def by_reference(case: Case, base: Tensor, models: Tensor) -> Tensor:
+    """What the tests' definition of the method says; chances by rank go over the whole tensor, not over rows."""
+    function = getattr(reference, case.method)
+    settings: dict[str, Any] = dict(case.settings)
+    if case.weight:
+        settings["weight"] = list(case.weight)
+    if case.is_random:
+        chances = [reference.della_probabilities((m - base).numpy(), settings["density"], 0.15) for m in models]
+        settings["masks"] = np.random.default_rng(0).random((len(models), base.numel())) < np.array(chances)
+        del settings["density"]
+    if "density" in settings:
+        settings |= {"density": [settings["density"]] * len(models), "gamma": [0.01] * len(models)}
+    return torch.from_numpy(function(base=base.numpy(), models=models.numpy(), **settings))
 
 
 def average(models: Tensor, weight: Sequence[float]) -> Tensor:
