@@ -8,6 +8,7 @@ from merging.checkpoint import Checkpoint
 from merging.errors import MergeError
 from merging.header import TensorInfo
 from merging.layers import COUNTS, layers_of
+from merging.methods import METHODS
 from merging.recipe import Recipe, Slice, parts_of
 from merging.values import changes_with_depth
 
@@ -50,6 +51,11 @@ def merge_whole(recipe: Recipe, opened: Sequence[Checkpoint]) -> Assembly:
         raise MergeError(
             f"{name} is a gradient over the layers, but the layers of {opened[0].label} cannot be told. "
             f"{UNTOLD} Give one value, or values with filters."
+        )
+    if layers is None and "depth" in METHODS[recipe.method].inputs:
+        raise MergeError(
+            f"{recipe.method} treats every layer in its own way, but the layers of {opened[0].label} cannot be told. "
+            f"{UNTOLD} Choose another method."
         )
     sources, made = tuple(range(len(opened))), []
     for tensor, inputs in tensors.items():

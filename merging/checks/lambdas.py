@@ -15,6 +15,7 @@ CANCELLED = 0.05  # the share of its parts that a sum must keep, or dividing by 
 RATIO = 1e-6  # weights of nuslerp that sum to less share alike
 # normalize divides each entry by the weights of the models that won its vote
 CONSENSUS = ("ties", "dare_ties", "breadcrumbs_ties", "della")
+SUMS = ("lines",)  # cannot be normalised
 
 Numbers = Mapping[str, float]
 
@@ -50,18 +51,20 @@ def combinations(recipe: Recipe, plan: Plan | None) -> dict[Combination, list[st
     if plan is None:
         labels = [str(i.model) for i in merged_inputs(recipe)]
         beside = has_base(parts_of(recipe)[0], METHODS[recipe.method])
-        return {combination(labels, settings_for(recipe, ""), beside): [""]} if is_uniform(recipe) else {}
+        return (
+            {combination(recipe.method, labels, settings_for(recipe, ""), beside): [""]} if is_uniform(recipe) else {}
+        )
     found: dict[Combination, list[str]] = {}
     for step in (s for shard in plan.shards for s in shard.steps if s.is_merged):
         labels = [str(plan.models[i]) for i in step.sources[-len(step.settings["weight"]) :]]
-        found.setdefault(combination(labels, step.settings, step.has_base), []).append(step.name)
+        found.setdefault(combination(recipe.method, labels, step.settings, step.has_base), []).append(step.name)
     return found
 
 
-def combination(labels: Sequence[str], settings: Settings, has_base: bool) -> Combination:
+def combination(method: str, labels: Sequence[str], settings: Settings, has_base: bool) -> Combination:
     """A model that goes in with several of its layers has a number behind its name."""
     told = [f"{label} ({n})" if (n := labels[: i + 1].count(label)) > 1 else label for i, label in enumerate(labels)]
-    normalize = settings.get("normalize", settings.get("normalize_weights", True))
+    normalize = settings.get("normalize", settings.get("normalize_weights", method not in SUMS))
     return Combination(tuple(zip(told, settings["weight"], strict=True)), normalize, has_base)
 
 

@@ -38,3 +38,23 @@ def task_arithmetic(
 ) -> Array:
     """Add the weighted differences from the base; a negative weight takes a skill away."""
     return add_changes(base, models, shares(weight, (1.0,) * len(weight), normalize=normalize, lambda_=lambda_))
+
+
+@method("LiNeS", paper="https://arxiv.org/abs/2410.17146")
+def lines(
+    base: Array,
+    models: Array,
+    depth: float | None,
+    *,
+    weight: Weighted = (1.0,),
+    alpha: Annotated[float, Range(0, 2), "What changes in the first layer are multiplied by."] = 0.5,
+    beta: Annotated[float, Range(-2, 2), "How much larger than that the factor of the last layer is."] = 0.5,
+) -> Array:
+    """Add the weighted differences, little of them in the first layers and more in the later ones.
+
+    The change of layer l of L is multiplied by alpha + beta * (l - 1) / (L - 1); outside the layers (embeddings, final
+    norm, head) by alpha, as in the authors' code; in a model of one layer by alpha + beta. The paper has no weights,
+    and takes 1 / (number of models) for alpha.
+    """
+    by = alpha + beta * (depth or 0.0)
+    return add_changes(base, models, shares(weight, (by,) * len(weight), normalize=False, lambda_=1))

@@ -24,7 +24,14 @@ from merging.recipe import all_models, parse_recipe
 from tests.merging.kernels import REQUIRED, noise
 from tests.merging.models import fine_tunes, opened, recipe_of, write_model
 
-SIZES = {"large": (3000, 401), "middle": (700, 600), "odd": (524_289,), "small": (33,), "one": (1,), "none": (0, 3)}
+SIZES = {
+    "large": (3000, 401),
+    "middle": (700, 600),
+    "odd": (524_289,),
+    "model.layers.0.small": (33,),
+    "one": (1,),
+    "none": (0, 3),
+}
 
 
 def run(recipe, out, options=None, **more):
@@ -53,7 +60,7 @@ def family(tmp_path_factory):
     models = {"base": base} | {f"tune{i}": t for i, t in enumerate(fine_tunes(base, 2, by=0.001))}
     for name, tensors in models.items():
         for shards in (1, 2, 4):
-            write_model(folder / f"{name}-{shards}", tensors, shards=shards)
+            write_model(folder / f"{name}-{shards}", tensors, {"num_hidden_layers": 1}, shards=shards)
     return folder
 
 
@@ -236,11 +243,12 @@ def test_whole_numbers_must_be_the_same(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_number_that_is_not_finite(tmp_path, method, value):
     declared = METHODS[method]
-    good = {"a": torch.ones(10), "w": noise(300_000).half()}
-    bad = {"a": torch.ones(10), "w": good["w"].clone()}
+    good = {"a": torch.ones(10), "layers.0.b": torch.ones(1), "w": noise(300_000).half()}
+    bad = good | {"w": good["w"].clone()}
     bad["w"][[270_001, 290_000]] = value
-    models = [write_model(tmp_path / f"m{i}", bad if i == 0 else good) for i in range(min(2, declared.max_models or 2))]
-    base = write_model(tmp_path / "base", good) if declared.needs_base else None
+    config, count = {"num_hidden_layers": 1}, min(2, declared.max_models or 2)
+    models = [write_model(tmp_path / f"m{i}", bad if i == 0 else good, config) for i in range(count)]
+    base = write_model(tmp_path / "base", good, config) if declared.needs_base else None
     given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None}
     recipe = recipe_of(method, models, base, **given, **({"density": 0.5} if declared.param("density") else {}))
     with pytest.raises(

@@ -170,14 +170,15 @@ def test_what_is_not_a_number_is_infinitely_large():
 def test_whole_merges_agree(name, tmp_path, monkeypatch):
     """Bit for bit where nothing is measured over the tensor, else to one step of bfloat16."""
     declared = METHODS[name]
-    base = {"w": (noise(300, 70) * 0.02).bfloat16(), "v": noise(70).bfloat16(), "e": torch.zeros(0).bfloat16()}
-    folders = [
-        write_model(tmp_path / f"m{i}", t) for i, t in enumerate(fine_tunes(base, declared.max_models or 3, by=0.002))
-    ]
+    config = {"num_hidden_layers": 1}
+    base = {"layers.0.w": (noise(300, 70) * 0.02).bfloat16(), "v": noise(70).bfloat16(), "e": torch.zeros(0).bfloat16()}
+    tunes = fine_tunes(base, declared.max_models or 3, by=0.002)
+    folders = [write_model(tmp_path / f"m{i}", t, config) for i, t in enumerate(tunes)]
     given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None} | (
         {"density": 0.5} if declared.param("density") else {}
     )
-    recipe = recipe_of(name, folders, write_model(tmp_path / "base", base) if declared.needs_base else None, **given)
+    given_base = write_model(tmp_path / "base", base, config) if declared.needs_base else None
+    recipe = recipe_of(name, folders, given_base, **given)
     list(merge(recipe, opened(recipe), tmp_path / "cpu", Options(device="cpu")))
     monkeypatch.setattr("merging.engine.choose_device", lambda asked: Gpu(DEVICE))
     list(merge(recipe, opened(recipe), tmp_path / "gpu"))

@@ -481,6 +481,14 @@ def test_pcb_where_all_are_equal():
     assert run("pcb", rows([2, 2], [2, 2]), torch.zeros(2), density=1.0).tolist() == [2, 2]
 
 
+def test_lines_by_hand():
+    base, models = torch.zeros(2), rows([1, 2], [3, -2])
+    # 1 * d1 + .5 * d2 = [2.5 1], times .25 + .5 * depth
+    for depth, by in ((None, 0.25), (0.0, 0.25), (0.5, 0.5), (1.0, 0.75)):
+        merged = run("lines", models, base, weight=(1.0, 0.5), alpha=0.25, beta=0.5, depth=depth)
+        assert merged.tolist() == [2.5 * by, 1 * by]
+
+
 @pytest.mark.parametrize("name", ["della", "della_linear"])
 @pytest.mark.parametrize(("density", "epsilon"), [(0.1, 0.15), (0.9, 0.1), (0.15, 0.15)])
 def test_della_refuses_chances_out_of_range(name, density, epsilon):

@@ -82,8 +82,7 @@ def base_tensors(dtype):
         "matrix": noise(300, 211) * 0.02, "vector": 1 + noise(64, seed=2) * 0.1, "few": few, "one": torch.tensor([0.5]),
         "scalar": torch.tensor(2.0), "empty": torch.zeros(0, 7), "zeros": torch.zeros(33), "tiny": noise(50) * 1e-6,
         "row": noise(1, 9), "cube": noise(4, 5, 6), "model.embed_tokens.weight": noise(60, 24, seed=4) * 0.02,
-        "model.layers.1.mlp.up_proj.weight": noise(24, 60, seed=5) * 0.02,
-    }  # fmt: skip
+    } | {f"model.layers.{i}.mlp.up_proj.weight": noise(24, 60, seed=5 + i) * 0.02 for i in range(LAYERS)}  # fmt: skip
     return {n: t.to(dtype) for n, t in tensors.items()}
 
 

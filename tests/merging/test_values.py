@@ -183,6 +183,12 @@ def test_a_gradient_needs_layers(tmp_path):
     assert steps(tree | {"parameters": {"scale": [{"filter": "w", "value": 2}]}})[0].settings["scale"] == (2,)
 
 
+def test_lines_needs_layers(tmp_path):
+    model, base = (str(write_model(tmp_path / name, {"w": torch.ones(4)})) for name in ("a", "b"))
+    with pytest.raises(MergeError, match=r"lines treats every layer in its own way, but the layers of .* cannot be"):
+        steps({"merge_method": "lines", "base_model": base, "models": [model]})
+
+
 def test_settings_for_one_tensor():
     recipe = parse_recipe("{merge_method: linear, models: [a], parameters: {weight: [0, 1]}}")
     assert settings_for(recipe, "x", 0.5)["weight"] == (0.5,)
