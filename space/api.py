@@ -4,7 +4,6 @@ Each docstring is what an agent reads before it calls, so it says what comes in,
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +11,9 @@ import gradio as gr
 from gradio.events import api as endpoint  # gr.api, by the name that is typed
 
 from merging.compatibility import Check
-from merging.errors import MergeError
 from space.chat import ChatOptions
 from space.jobs import Job
+from space.pages.desk import told
 from space.service import Service
 from space.settings import Settings
 from space.viewer import Viewer, viewer_of
@@ -157,15 +156,6 @@ class Api:
             return job_json(
                 self.service.publish(job_id, viewer, repo_id=repo_id, private=private, card=text, license=license)
             )
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What the caller can put right is told as it is; Gradio hides the text of every other error."""
-    try:
-        yield
-    except MergeError as e:
-        raise gr.Error(str(e), print_exception=False) from None
 
 
 def check_json(found: Check) -> Json:

@@ -110,6 +110,10 @@ class Jobs:
             self.secrets.pop(id, None)
         return job
 
+    def hand_over(self, owner: str, to: str) -> None:
+        """All jobs of one owner become another's: of who has signed in, those from before."""
+        self.journal.hand_over(owner, to)
+
     def log(self, id: str, owner: str) -> Lines:
         self.get(id, owner)
         return self.journal.lines(id)

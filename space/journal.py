@@ -158,6 +158,9 @@ class Journal:
         self.run("UPDATE job SET state = 'interrupted', ended = ?, error = ? WHERE state = 'queued' AND needs_secret",
                  ended, waiting_error)  # fmt: skip
 
+    def hand_over(self, owner: str, to: str) -> None:
+        self.run("UPDATE job SET owner = ? WHERE owner = ?", to, owner)
+
     def forget(self, id: str) -> None:
         self.run("DELETE FROM job WHERE id = ?", id)
 

@@ -85,6 +85,12 @@ class Service:
         """Newest first."""
         return self.queue.list(viewer.owner)
 
+    def welcome(self, viewer: Viewer) -> list[Job]:
+        """The jobs of somebody who arrives; what they began before they signed in is theirs still."""
+        if viewer.before:
+            self.queue.hand_over(viewer.before, viewer.owner)
+        return self.jobs(viewer)
+
     def cancel(self, id: str, viewer: Viewer) -> Job:
         return self.queue.cancel(id, viewer.owner)
 

@@ -31,6 +31,11 @@ def note(text: str, kind: str = "quiet") -> str:
     return f'<p class="note {kind}"{role}>{escape(text)}</p>' if text else ""
 
 
+def notice(text: str) -> str:
+    """A line over the whole page."""
+    return f'<p class="notice" role="alert">{escape(text)}</p>' if text else ""
+
+
 def empty(title: str, text: str, *, busy: bool = False) -> str:
     """What a stage shows before there is anything to show."""
     return f'<div class="empty{" busy" if busy else ""}"><h2>{escape(title)}</h2><p>{escape(text)}</p></div>'

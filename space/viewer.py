@@ -12,8 +12,9 @@ from typing import Literal
 import gradio as gr
 
 from merging.errors import MergeError
-from merging.hub import Account, Hub, local_token
+from merging.hub import Account, Hub, TokenRefused, local_token
 from space.settings import Settings
+from space.sign_in import VISITOR, session_of, signed_out
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,15 @@ class Viewer:
     owner: str  # "hf:<name>" signed in on a Space, "local" on a laptop, "anon:<hash of the session>" otherwise
     account: Account | None = None
     token: Token = field(default=False, repr=False)
+    before: str = ""  # the owner they were until they signed in, in the same browser
+
+
+class SignedOut(MergeError):
+    """A sign-in has come to its end, and whose jobs are meant cannot be known until the next."""
+
+    def __init__(self, name: str) -> None:
+        whose = f"The sign-in of {name}" if name else "Your sign-in"
+        super().__init__(f"{whose} has ended. Sign in again: jobs go on meanwhile, and what you typed stays.")
 
 
 def viewer_of(
@@ -53,36 +63,55 @@ def token_here(settings: Settings) -> Token:
 
 
 def visitor(request: gr.Request | None, token: gr.OAuthToken | None, hub_for: HubFor) -> Viewer:
-    if token is None or token.expires_at < time.time():
+    if token is None or 0 < token.expires_at < time.time():  # a script that sends its token says no time
+        if name := signed_out(request):
+            raise SignedOut(name)
         return Viewer(anonymous(request))
-    account = account_of(token.token, hub_for)
+    try:
+        account = account_of(token.token, hub_for)
+    except TokenRefused:
+        raise SignedOut("") from None
     if account is None:
         raise MergeError("The Hub does not say who you are. Try again in a minute, or sign out and in again.")
-    return Viewer(f"hf:{account.name}", account, token.token)
+    before = anonymous(request) if VISITOR in session_of(request) else ""
+    return Viewer(f"hf:{account.name}", account, token.token, before)
 
 
 def anonymous(request: gr.Request | None) -> str:
-    """The session's hash is what its owner is known by, so the journal keeps only a hash of it."""
-    session = request.session_hash if request is not None else None
-    return "anon:" + hashlib.sha256((session or secrets.token_hex()).encode()).hexdigest()[:24]
+    """By the number in the browser's cookie, else by that of the tab. It is what its owner is known by, so the journal
+    keeps only a hash of it."""
+    number = session_of(request).get(VISITOR) or (request.session_hash if request is not None else None)
+    return "anon:" + hashlib.sha256((number or secrets.token_hex()).encode()).hexdigest()[:24]
 
 
-known: dict[str, tuple[float, Account | None]] = {}  # hash of a token -> when asked, whose it is
+# hash of a token -> when the Hub was asked, and whose it is or why it is nobody's
+known: dict[str, tuple[float, Account | TokenRefused | None]] = {}
 
 
 def account_of(token: Token, hub_for: HubFor) -> Account | None:
-    """Whose token it is, asked once in a while. When the Hub is away the last answer holds; None when there is none."""
+    """Whose token it is, asked once in a while. When the Hub is away the last answer holds; None when there is none.
+
+    Raises TokenRefused when the Hub says that the token is worth nothing.
+    """
     if token is False:
         return None
     key = hashlib.sha256(token.encode()).hexdigest()
-    asked, account = known.get(key, (-math.inf, None))
-    if time.monotonic() - asked < (ACCOUNT_SECONDS if account else RETRY_SECONDS):
-        return account
+    asked, found = known.get(key, (-math.inf, None))
+    if time.monotonic() - asked >= (RETRY_SECONDS if found is None else ACCOUNT_SECONDS):
+        found = ask(hub_for(token), found)
+        if len(known) >= MAX_KNOWN:
+            known.clear()
+        known[key] = (time.monotonic(), found)
+    if isinstance(found, TokenRefused):
+        raise found
+    return found
+
+
+def ask(hub: Hub, last: Account | TokenRefused | None) -> Account | TokenRefused | None:
     try:
-        account = hub_for(token).whoami() or account
+        return hub.whoami()
+    except TokenRefused as e:
+        return e
     except MergeError as e:
         log.warning("whoami failed: %s", e)
-    if len(known) >= MAX_KNOWN:
-        known.clear()
-    known[key] = (time.monotonic(), account)
-    return account
+        return last

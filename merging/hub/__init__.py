@@ -4,7 +4,7 @@ from merging.hub.access import Account, Hub, local_token, open_model, open_model
 from merging.hub.client import check_repo_id
 from merging.hub.publication import Upload
 from merging.hub.repo import HubRepo
-from merging.hub.words import HubFault, UnknownRepo
+from merging.hub.words import HubFault, TokenRefused, UnknownRepo
 from merging.patience import Patience
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "HubFault",
     "HubRepo",
     "Patience",
+    "TokenRefused",
     "UnknownRepo",
     "Upload",
     "check_repo_id",

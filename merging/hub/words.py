@@ -20,6 +20,10 @@ class HubFault(Passing):
     """The Hub or the way to it failed; asking again later may help."""
 
 
+class TokenRefused(MergeError):
+    """The token has expired or was revoked; signing in again helps."""
+
+
 class UnknownRepo(MergeError):
     """There is no such repo for this caller."""
 
@@ -79,7 +83,7 @@ def silence_in_words(error: BaseException, about: str, token: str | bool) -> Mer
 def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: float) -> MergeError:
     status, said = error.response.status_code, without_tokens(error.server_message or "no reason given", token)
     if status == 401:
-        return MergeError("The Hub does not accept your token: it has expired or was revoked. Sign in again.")
+        return TokenRefused("The Hub does not accept your token: it has expired or was revoked. Sign in again.")
     if status == 403:
         return MergeError(
             f"Your account, or the token you signed in with, may not do this with {about}. The Hub says: {said}"

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +12,9 @@ from space.localhub.errors import Forbidden, GatedRepo, Unauthorized
 from space.localhub.records import Repo
 
 Role = Literal["read", "write"]
+
+WRITING = frozenset({"contribute-repos", "write-repos", "manage-repos"})
+OWN = frozenset({"read-repos", "gated-repos"})  # with the token that a person made for themselves to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +25,25 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token is good for: a person's own lets its holder do all that they may, an app's what they agreed to."""
+
+    user: str
+    scopes: frozenset[str]
+    until: float = math.inf
+
+    @property
+    def role(self) -> Role:
+        return "write" if self.scopes & WRITING else "read"
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
     """The person behind a request, or nobody."""
 
     user: User | None = None
     role: Role = "read"
+    scopes: frozenset[str] = OWN
 
     def belongs_to(self, namespace: str) -> bool:
         return self.user is not None and namespace in {self.user.name, *self.user.orgs}
@@ -33,11 +52,11 @@ class Asker:
         return self.belongs_to(repo.owner) or (self.user is not None and self.user.name in repo.readers)
 
     def may_see(self, repo: Repo) -> bool:
-        return not repo.private or self.is_reader_of(repo)
+        return not repo.private or (self.is_reader_of(repo) and "read-repos" in self.scopes)
 
     def check_may_read(self, repo: Repo) -> None:
         """Refuse the content of a gated repo to those who have not been let in."""
-        if repo.gated is False or self.is_reader_of(repo):
+        if repo.gated is False or (self.is_reader_of(repo) and "gated-repos" in self.scopes):
             return
         if self.user is None:
             raise GatedRepo(
@@ -66,21 +85,28 @@ class Accounts:
 
     def __init__(self) -> None:
         self.users: dict[str, User] = {}
-        self._askers: dict[str, tuple[str, Role]] = {}
+        self._grants: dict[str, Grant] = {}
 
     def add(self, name: str, *, token: str, fullname: str, orgs: Iterable[str], role: Role) -> None:
         known = self.users.get(name, User(name, name, frozenset()))
         self.users[name] = User(name, fullname or known.fullname, known.orgs | frozenset(orgs))
-        self._askers[token] = (name, role)
+        self.grant(token, Grant(name, OWN | WRITING if role == "write" else OWN))
+
+    def grant(self, token: str, grant: Grant) -> None:
+        self._grants[token] = grant
+
+    def revoke(self, user: str) -> None:
+        """Make the tokens that apps have of this person worthless."""
+        self._grants = {t: g for t, g in self._grants.items() if g.user != user or g.until == math.inf}
 
     def asker(self, authorization: str | None) -> Asker:
         """Who sent this header. A token nobody has is refused even where none is needed, as on the real Hub."""
         if not authorization:
             return NOBODY
-        name, role = self._askers.get(token_in(authorization), ("", "read"))
-        if not name:
+        grant = self._grants.get(token_in(authorization))
+        if grant is None or grant.until < time.time():
             raise Unauthorized("Invalid credentials in Authorization header")
-        return Asker(self.users[name], role)
+        return Asker(self.users[grant.user], grant.role, grant.scopes)
 
 
 def token_in(authorization: str) -> str:

@@ -8,7 +8,7 @@ SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,249}")
 SHA1 = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-OUR_ROUTES = frozenset({"api", "cdn", "lfs", "datasets", "spaces"})
+OUR_ROUTES = frozenset({"api", "cdn", "lfs", "oauth", "datasets", "spaces"})
 LONGEST_PATH = 1024
 
 

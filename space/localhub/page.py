@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from urllib.parse import quote
 
+from space.localhub.access import User
 from space.localhub.records import Commit, FileInfo, Repo
 
 STYLE = """
@@ -13,6 +14,9 @@ table { width: 100%; border-collapse: collapse } td { padding: .3rem 0; border-t
 td + td, .quiet { color: #65676b; font-size: .9rem } td + td { text-align: right }
 .badge { font-size: .75rem; border: 1px solid #bcc0c4; border-radius: 1rem; padding: .1rem .6rem; margin-left: .4rem }
 pre { background: #f6f7f8; padding: 1rem; border-radius: .4rem; white-space: pre-wrap; overflow-wrap: anywhere }
+fieldset { border: 0; padding: 0; margin: 1rem 0 } label { display: block; padding: .4rem 0 }
+button { font: inherit; padding: .5rem 1.2rem; border-radius: .4rem; border: 1px solid #bcc0c4; background: #fff }
+button[value="allow"] { background: #0b57d0; border-color: #0b57d0; color: #fff; margin-right: .6rem }
 """
 
 
@@ -60,6 +64,23 @@ def size_text(nbytes: float) -> str:
     while (nbytes := nbytes / 1000) >= 1000 and len(units) > 1:
         del units[0]
     return f"{nbytes:.1f} {units[0]}"
+
+
+def consent_page(users: Iterable[User], wants: Iterable[str]) -> str:
+    """Who is asked, what the app wants, and the two buttons. The form goes back to the address it came from."""
+    people = "".join(
+        f'<label><input type="radio" name="user" value="{escape(user.name)}" required> '
+        f'{escape(user.fullname)} <span class="quiet">{escape(user.name)}</span></label>'
+        for user in users
+    )
+    listed = "".join(f"<li>{escape(want)}</li>" for want in wants)
+    return document(
+        "Sign in",
+        "<h1>An app asks to sign you in</h1><p>It wants to</p>"
+        f'<ul>{listed}</ul><form method="post"><fieldset><legend>You are</legend>{people}</fieldset>'
+        '<button name="answer" value="allow">Allow</button>'
+        '<button name="answer" value="deny" formnovalidate>Do not allow</button></form>',
+    )
 
 
 def error_page(status: int, message: str) -> str:

@@ -14,12 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
-from space.localhub import routes_accounts, routes_files, routes_pages, routes_repos, routes_uploads
+from space.localhub import routes_accounts, routes_files, routes_pages, routes_repos, routes_sign_in, routes_uploads
 from space.localhub.errors import BadRequest, HubError
 from space.localhub.faults import Fault, Line, Seen, Wire
 from space.localhub.links import Signer
 from space.localhub.page import error_page
 from space.localhub.services import Limits, Services
+from space.localhub.sign_in import SignIn
 from space.localhub.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -30,7 +31,7 @@ def make_app(services: Services) -> FastAPI:
     app = FastAPI(openapi_url=None)
     app.state.services = services
     # The first match wins: the pages come last, as they match nearly anything.
-    for routes in (routes_accounts, routes_files, routes_uploads, routes_repos, routes_pages):
+    for routes in (routes_accounts, routes_sign_in, routes_files, routes_uploads, routes_repos, routes_pages):
         app.include_router(routes.router)
     app.add_exception_handler(HubError, refuse)
     app.add_exception_handler(RequestValidationError, refuse_form)
@@ -77,7 +78,8 @@ class LocalHub:
         browser_user: str = "",
     ) -> None:
         self.store = Store(Path(root))
-        services = Services(self.store, Signer(link_lifetime), limits or Limits(), cdn_host, browser_user)
+        self.sign_in = SignIn(self.store.accounts)
+        services = Services(self.store, Signer(link_lifetime), limits or Limits(), self.sign_in, cdn_host, browser_user)
         self.wire = Wire(make_app(services))
         self._port = port
         self._server: uvicorn.Server | None = None

@@ -11,6 +11,7 @@ from space.localhub.access import Asker
 from space.localhub.errors import RepoNotFound
 from space.localhub.links import Signer
 from space.localhub.records import Repo
+from space.localhub.sign_in import SignIn
 from space.localhub.store import Store
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
@@ -34,6 +35,7 @@ class Services:
     store: Store
     signer: Signer
     limits: Limits
+    sign_in: SignIn
     cdn_host: str = ""
     browser_user: str = ""
 

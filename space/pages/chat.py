@@ -9,7 +9,7 @@ import gradio as gr
 from merging.errors import MergeError
 from space import view
 from space.chat import ChatOptions, Reply
-from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
 from space.panes import Choice
 
 MAX_PANES = 3
@@ -91,6 +91,7 @@ class Talk:
     def choices(self, request: gr.Request, token: Token, job_id: str) -> list[Choice]:
         return self.desk.service.panes(job_id, self.desk.viewer(request, token))
 
+    @told()
     def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
@@ -101,6 +102,7 @@ class Talk:
         panes = gr.update(choices=labels, value=chosen)
         return [gr.update(visible=False), gr.update(visible=True), panes, *pane_updates(choices, chosen)]
 
+    @told()
     def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
         """New conversations, in the panes that are chosen."""
         return pane_updates(self.choices(request, token, finished), chosen)

@@ -46,8 +46,9 @@ def build_check() -> CheckStage:
 
 def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage, desk: Desk, shared: Shared) -> None:
     def check(request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> list[Any]:
-        viewer, text = desk.viewer(request, token), current(text, synced, values)
+        text = current(text, synced, values)
         try:
+            viewer = desk.viewer(request, token)
             found = desk.service.check(text, viewer)
         except MergeError as e:
             return [view.problem("This recipe cannot be checked", str(e)), "", *hidden_button(), gr.skip(), "", text]

@@ -1,5 +1,7 @@
 """What every listener needs: the service, who asks, and what the stages share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,15 @@ Token = gr.OAuthToken | None
 # notice that a State has changed. Private is not protected: the service authorises every call.
 QUICK: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the caller can put right is told as it is; Gradio hides the text of every other error."""
+    try:
+        yield
+    except MergeError as e:
+        raise gr.Error(str(e), print_exception=False) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,7 @@ class Shared:
     """What one stage tells another, in one browser tab. Ids only: the things themselves stay on the server."""
 
     tabs: gr.Tabs
+    notice: gr.HTML  # what concerns the whole page: a sign-in that has ended
     timer: gr.Timer
     checked: gr.State  # the recipe text of the last check
     job: gr.State  # id of the merge that is shown

@@ -6,12 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from merging.errors import MergeError
 from merging.recipe import parse_recipe
 from space import view
 from space.form import from_recipe
 from space.jobs import Job
-from space.pages.desk import QUICK, Desk, Shared, Token
+from space.pages.desk import QUICK, Desk, Shared, Token, told
 from space.pages.recipe import RecipeColumn, shown_form, texts
 
 SURE = "(chosen, shown) => [confirm('Remove this job and its files for good?') ? chosen : '', shown]"
@@ -40,9 +39,11 @@ def build_jobs() -> JobsStage:
 
 
 def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
+    @told()
     def listed(request: gr.Request, token: Token, chosen: str | None) -> list[Any]:
         return jobs_state(desk.service.jobs(desk.viewer(request, token)), chosen)
 
+    @told()
     def opened(request: gr.Request, token: Token, chosen: str) -> list[Any]:
         """Show a job where it belongs, and the recipe it was made from."""
         viewer = desk.viewer(request, token)
@@ -56,14 +57,12 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         where = [merge.id, "" if job is merge else job.id, gr.Tabs(selected="merge" if job is merge else "publish")]
         return [*where, *shown_form(form), *texts(form)]
 
+    @told()
     def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:
         viewer = desk.viewer(request, token)
         if not chosen:  # asked whether they are sure, they were not
             return [gr.skip()] * (1 + len(stage.outputs))
-        try:
-            desk.service.forget(chosen, viewer)
-        except MergeError as e:
-            raise gr.Error(str(e)) from e
+        desk.service.forget(chosen, viewer)
         return ["" if chosen == shown else shown, *jobs_state(desk.service.jobs(viewer), None)]
 
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)

@@ -1,18 +1,22 @@
 """How the page is served: what Gradio may show, keep and listen to."""
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from space.pages.theme import CSS, theme
 from space.settings import Settings
+from space.sign_in import SignIns
 
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+MAX_EVENTS = 256  # clicks and polls that wait for their turn; the line of jobs has a limit of its own
+MAX_THREADS = 64
 
 
 def launch(
     page: gr.Blocks, settings: Settings, *, host: str | None = None, port: int | None = None, wait: bool = True
 ) -> str:
     """Serve the page; returns its address when `wait` is False, else when it is stopped."""
-    page.queue(max_size=settings.queue_length, default_concurrency_limit=8)
+    page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
     _, local, _ = page.launch(
         server_name=host or ("0.0.0.0" if settings.hosted else "127.0.0.1"),
         server_port=port,
@@ -27,6 +31,9 @@ def launch(
         footer_links=["api"],
         blocked_paths=[str(settings.home)],
         max_file_size="1mb",
+        max_threads=MAX_THREADS,
+        strict_cors=True,
+        app_kwargs={"middleware": [Middleware(SignIns)], "docs_url": None, "redoc_url": None},
         prevent_thread_lock=not wait,
         quiet=not wait,
     )

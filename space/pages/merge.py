@@ -8,8 +8,9 @@ import gradio as gr
 from merging.errors import MergeError
 from space import view
 from space.jobs import Job
-from space.pages.desk import QUICK, Desk, Shared, Token
+from space.pages.desk import QUICK, Desk, Shared, Token, told
 from space.pages.publish import PublishStage, publication_state
+from space.viewer import SignedOut
 
 EMPTY = view.empty(
     "No merge yet",
@@ -45,27 +46,34 @@ def build_merge() -> MergeStage:
 
 def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Shared) -> None:
     def poll(request: gr.Request, token: Token, job_id: str, publication_id: str) -> list[Any]:
-        viewer = desk.viewer(request, token)
+        try:
+            viewer = desk.viewer(request, token)
+        except SignedOut as e:  # what is shown stays; there is nothing to be asked until they have signed in
+            return [*[gr.skip()] * (len(looked) - 4), gr.Timer(active=False), *[gr.skip()] * 2, view.notice(str(e))]
+        except MergeError as e:  # the Hub is away: ask again
+            return [*[gr.skip()] * (len(looked) - 1), view.notice(str(e))]
         job, pushed = desk.find(job_id, viewer), desk.find(publication_id, viewer)
         log = desk.service.log(job.id, viewer) if job else []
         mine = desk.service.jobs(viewer)
         timer = gr.Timer(active=any(one.active for one in mine))
         done = job.id if job is not None and job.state == "done" else ""
         states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}" for one in mine)
-        return [*merge_state(job, log), *publication_state(pushed), timer, done, states]
+        return [*merge_state(job, log), *publication_state(pushed), timer, done, states, ""]
 
+    @told()
     def cancel(request: gr.Request, token: Token, job_id: str) -> Any:
         desk.service.cancel(job_id, desk.viewer(request, token))
         return gr.update(value="Cancelling", interactive=False)
 
+    @told()
     def again(request: gr.Request, token: Token, job_id: str) -> Any:
-        try:
-            desk.service.again(job_id, desk.viewer(request, token))
-        except MergeError as e:
-            raise gr.Error(str(e)) from e
+        desk.service.again(job_id, desk.viewer(request, token))
         return gr.Timer(active=True)
 
-    looked = [*stage.outputs, publish.panel, publish.link, publish.button, shared.timer, shared.finished, shared.states]
+    looked: list[gr.components.Component] = [
+        *stage.outputs, publish.panel, publish.link, publish.button, shared.timer, shared.finished, shared.states,
+        shared.notice,
+    ]  # fmt: skip
     ids = [shared.job, shared.publication]
     shared.timer.tick(poll, ids, looked, **QUICK)
     gr.on([shared.job.change, shared.publication.change], poll, ids, looked, **QUICK)

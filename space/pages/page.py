@@ -36,6 +36,7 @@ from space.settings import Settings
 from space.viewer import Viewer
 
 POLL_SECONDS = 0.5
+NOT_SIGNED_IN = "You are not signed in: the Hub did not confirm it, or you did not allow it. Try again with the button."
 
 
 def build_page(service: Service, settings: Settings, examples: Examples = ()) -> gr.Blocks:
@@ -46,20 +47,21 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
             if settings.hosted:
-                gr.LoginButton(size="sm", scale=0)
+                gr.LoginButton(logout_value="Sign out ({})", size="sm", scale=0, elem_id="sign-in")
+        notice = gr.HTML("", elem_id="notice")
         buttons = build_examples(examples)
         with gr.Row(elem_classes="workbench"):
             with gr.Column(elem_classes="recipe", scale=0, min_width=380):
                 recipe = build_recipe()
             with gr.Column(elem_classes="stages", scale=1, min_width=320):
-                shared = build_stages(recipe, desk)
+                shared = build_stages(recipe, desk, notice)
         wire_recipe(recipe, finder(desk))
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)
     return page
 
 
-def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
+def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
     with gr.Tabs(selected="check", elem_classes="stage-tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Check", id="check"):
             check = build_check()
@@ -72,7 +74,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk) -> Shared:
         with gr.Tab("Jobs", id="jobs") as jobs_tab:
             jobs = build_jobs()
     states = [gr.State("") for _ in range(5)]
-    shared = Shared(tabs, gr.Timer(POLL_SECONDS, active=False), *states)
+    shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
     wire_check(check, recipe, merge, desk, shared)
     wire_merge(merge, publish, desk, shared)
     wire_chat(chat, desk, shared)
@@ -97,7 +99,7 @@ def finder(desk: Desk) -> Any:
 
 
 def new_models(desk: Desk, request: gr.Request, token: Token, known: list[str], text: str) -> list[str]:
-    try:
+    try:  # who has been signed out is told by the notice
         found = desk.service.search(text, desk.viewer(request, token))
     except MergeError:
         found = []
@@ -115,18 +117,23 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
     """Somebody opens the page: who they are, their newest merge as it stands, and models to choose from."""
 
     def arrive(request: gr.Request, token: Token) -> list[Any]:
-        viewer = desk.viewer(request, token)
-        mine = desk.service.jobs(viewer)
+        try:
+            viewer = desk.viewer(request, token)
+        except MergeError as e:
+            return [gr.skip(), "", "", gr.Timer(active=False), view.notice(str(e))]
+        mine = desk.service.welcome(viewer)
         merge = next((job.id for job in mine if job.kind == "merge"), "")
         pushed = next((job.id for job in mine if job.kind == "publish" and job.payload.get("merge") == merge), "")
         going = any(job.active for job in mine)
-        return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going)]
+        failed = request.query_params.get("sign_in") == "failed"
+        said = view.notice(NOT_SIGNED_IN) if failed and viewer.account is None else ""
+        return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going), said]
 
     def suggest(request: gr.Request, token: Token) -> list[Any]:
         found = new_models(desk, request, token, [], "")
         return [*[found] * len(recipe.known), *[gr.update(choices=found)] * len(recipe.boxes)]
 
-    page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer], **QUICK)
+    page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer, shared.notice], **QUICK)
     page.load(suggest, None, [*recipe.known, *recipe.boxes], **QUICK)
     # What was typed is kept in the browser, so that it is there after a reload: the form, and the YAML as it stood.
     kept = gr.BrowserState(None, storage_key="alloy-recipe", secret="alloy")

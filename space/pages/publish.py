@@ -10,7 +10,7 @@ from merging.errors import MergeError
 from merging.hub import check_repo_id
 from space import view
 from space.jobs import Job
-from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
 
 LICENSES = [
     "apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "llama3.1", "llama3.2", "llama3.3", "gemma",
@@ -70,6 +70,7 @@ class Publisher:
 
     desk: Desk
 
+    @told()
     def prepare(self, request: gr.Request, token: Token, finished: str, publication: str) -> list[Any]:
         """A merge is done: propose where it goes, and write its card."""
         if not finished:
@@ -93,6 +94,7 @@ class Publisher:
             card,
         ]
 
+    @told()
     def write_card(
         self, request: gr.Request, token: Token, job_id: str, owner: str, name: str, license: str
     ) -> list[Any]:
@@ -100,6 +102,7 @@ class Publisher:
         card = self.desk.service.card(job_id, self.desk.viewer(request, token), repo_id=repo_id, license=license or "")
         return [card, without_front_matter(card), card]
 
+    @told()
     def adapt_card(
         self,
         request: gr.Request,
