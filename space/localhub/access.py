@@ -85,7 +85,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self.users: dict[str, User] = {}
-        self._grants: dict[str, Grant] = {}
+        self.grants: dict[str, Grant] = {}
 
     def add(self, name: str, *, token: str, fullname: str, orgs: Iterable[str], role: Role) -> None:
         known = self.users.get(name, User(name, name, frozenset()))
@@ -93,17 +93,17 @@ class Accounts:
         self.grant(token, Grant(name, OWN | WRITING if role == "write" else OWN))
 
     def grant(self, token: str, grant: Grant) -> None:
-        self._grants[token] = grant
+        self.grants[token] = grant
 
     def revoke(self, user: str) -> None:
         """Make the tokens that apps have of this person worthless."""
-        self._grants = {t: g for t, g in self._grants.items() if g.user != user or g.until == math.inf}
+        self.grants = {t: g for t, g in self.grants.items() if g.user != user or g.until == math.inf}
 
     def asker(self, authorization: str | None) -> Asker:
         """Who sent this header. A token nobody has is refused even where none is needed, as on the real Hub."""
         if not authorization:
             return NOBODY
-        grant = self._grants.get(token_in(authorization))
+        grant = self.grants.get(token_in(authorization))
         if grant is None or grant.until < time.time():
             raise Unauthorized("Invalid credentials in Authorization header")
         return Asker(self.users[grant.user], grant.role, grant.scopes)

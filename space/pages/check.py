@@ -90,7 +90,7 @@ def checked(check: Check, may_not_merge: str) -> list[Any]:
 def outdated(text: str, checked: str) -> list[Any]:
     if not checked:
         return [gr.skip()] * 3
-    same = text == checked
+    same = text.rstrip() == checked.rstrip()  # the editor drops the last line's end
     return [
         gr.update(interactive=same),
         "" if same else OUTDATED,

@@ -3,9 +3,9 @@
 import gradio as gr
 from starlette.middleware import Middleware
 
+from space.gate import Gate
 from space.pages.theme import CSS, theme
 from space.settings import Settings
-from space.sign_in import SignIns
 
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 MAX_EVENTS = 256  # clicks and polls that wait for their turn; the line of jobs has a limit of its own
@@ -33,7 +33,7 @@ def launch(
         max_file_size="1mb",
         max_threads=MAX_THREADS,
         strict_cors=True,
-        app_kwargs={"middleware": [Middleware(SignIns)], "docs_url": None, "redoc_url": None},
+        app_kwargs={"middleware": [Middleware(Gate)], "docs_url": None, "redoc_url": None},
         prevent_thread_lock=not wait,
         quiet=not wait,
     )

@@ -47,7 +47,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
             if settings.hosted:
-                gr.LoginButton(logout_value="Sign out ({})", size="sm", scale=0, elem_id="sign-in")
+                gr.LoginButton(logout_value="Sign out ({})", size="sm", scale=0, min_width=230, elem_id="sign-in")
         notice = gr.HTML("", elem_id="notice")
         buttons = build_examples(examples)
         with gr.Row(elem_classes="workbench"):
