@@ -63,7 +63,10 @@ class Caller:
         with self.http.stream("GET", url, headers=headers) as answer:
             for line in answer.iter_lines():
                 said.append(line)
-                if line.startswith("data:") and json.loads(line[5:]).get("msg") in ("process_completed", "close_stream"):
+                if line.startswith("data:") and json.loads(line[5:]).get("msg") in (
+                    "process_completed",
+                    "close_stream",
+                ):
                     break
         self.heard += said
         return "\n".join(said)

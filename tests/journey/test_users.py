@@ -153,6 +153,7 @@ def run(browser: Browser, served: tuple[str, Path]) -> Iterator[Run]:
         sign_in(page, "Ada")
         expect(page.get_by_text("Signed in as ada")).to_be_visible()
         tabs.clear()
+        finished.clear()  # the browser keeps no body from before a navigation; what signing in answers, a script hears
         type_recipe(page, "alloy/pocket-reverse", f"ada/{HUSH}")
         check(page)
         merge(page)
@@ -184,7 +185,7 @@ def payload(component: dict[str, Any] | None, job: str) -> Any:
         return job
     props = component["props"]
     match component["type"]:
-        case "radio" | "textbox":
+        case "radio" | "textbox" | "api":
             return job
         case "dropdown":
             return ["Merge"] if props.get("multiselect") else props.get("value") or "ada"
@@ -203,7 +204,7 @@ def everything(caller: Caller, job: str, tab: str = "") -> dict[str, str]:
     known = {c["id"]: c for c in config["components"]}
     answers = {}
     for one in config["dependencies"]:
-        if one["backend_fn"]:
+        if one["backend_fn"] and not (tab and one["api_name"] == "removed"):  # Ada would remove it
             data = [payload(known.get(i), job) for i in one["inputs"]]
             answers[f"{one['id']} {one['api_name']}"] = caller.fire(one["id"], data, tab=tab)
     return answers
@@ -212,14 +213,15 @@ def everything(caller: Caller, job: str, tab: str = "") -> dict[str, str]:
 def test_nobody_is_answered_anything_of_another(run: Run, served: tuple[str, Path]):
     """By every listener, from a tab of their own and from Ada's, signed in and not. Ada herself is, by the same calls."""
     address = served[0]
-    ada = Caller(address).sign_in("ada")
-    hers = everything(ada, run.job)
-    assert sum(HUSH in said for said in hers.values()) >= 3, hers.keys()
     for other in (Caller(address).sign_in("bob"), Caller(address).visit(), Caller(address)):
         for tab in ("", run.tab):
             for name, said in everything(other, run.job, tab).items():
                 assert HUSH not in said, (name, said)
                 assert not tab or "no such tab" in said, (name, said)
+    ada = Caller(address)
+    ada.cookie = next(c["value"] for c in run.page.context.cookies(address) if c["name"] == "session")
+    hers = {name for name, said in everything(ada, run.job, run.tab).items() if HUSH in said}
+    assert {name.split()[1] for name in hers} >= {"job", "poll", "listed", "opened"}, hers
 
 
 def test_a_job_of_another_is_answered_like_one_that_does_not_exist(run: Run, served: tuple[str, Path]):
@@ -246,7 +248,9 @@ def test_a_private_model_of_one_is_none_to_another(run: Run, served: tuple[str, 
         assert "There is no model" in said and "event: error" in said
 
 
-@pytest.mark.parametrize("path", ["upload", "deep_link?session_hash=x", "stream/1", "run-history/records", "vibe-code/"])
+@pytest.mark.parametrize(
+    "path", ["upload", "deep_link?session_hash=x", "stream/1", "run-history/records", "vibe-code/"]
+)
 def test_doors_that_the_app_does_not_use_are_closed(served: tuple[str, Path], path: str):
     for method in ("GET", "POST"):
         assert Caller(served[0]).request(method, f"/gradio_api/{path}").status_code == 404
