@@ -1,5 +1,6 @@
 """Two people and a stranger on one Space, each in a browser of their own: real sign-in, nothing of one for another."""
 
+import base64
 import re
 import sqlite3
 import time
@@ -211,7 +212,7 @@ def everything(caller: Caller, job: str, tab: str = "") -> dict[str, str]:
 
 
 def test_nobody_is_answered_anything_of_another(run: Run, served: tuple[str, Path]):
-    """By every listener, from a tab of their own and from Ada's, signed in and not. Ada herself is, by the same calls."""
+    """By every listener, from a tab of their own and from Ada's, signed in or not; Ada is, by the same calls."""
     address = served[0]
     for other in (Caller(address).sign_in("bob"), Caller(address).visit(), Caller(address)):
         for tab in ("", run.tab):
@@ -303,7 +304,5 @@ def ended(caller: Caller, job: dict[str, Any]) -> dict[str, Any]:
 
 def unsealed(cookie: str) -> str:
     """What a session cookie holds: it is signed, but anybody can read it."""
-    import base64
-
     text = cookie.split(".")[0]
     return base64.b64decode(text + "=" * (-len(text) % 4)).decode(errors="replace")
