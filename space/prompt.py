@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
 from merging.errors import MergeError
+from space.renderer import RENDERER, TemplateError
 
 Message = dict[str, str]  # role and content
 
@@ -60,11 +59,16 @@ def with_system(messages: list[Message], system: str) -> list[Message]:
 
 
 def render(tokenizer: Any, messages: list[Message]) -> Any:
-    """Token ids. What a person types is never read as a control token, such as the end of their turn."""
+    """Token ids, as `apply_chat_template` would give them, but for where the template is run. What a person types is
+    never read as a control token, such as the end of their turn."""
     try:
-        return tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, sanitize_control_tokens=True, return_tensors="pt", return_dict=True
-        )["input_ids"]
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as e:
+        question = {
+            "template": tokenizer.get_chat_template(), "messages": messages, "tokens": tokenizer.special_tokens_map,
+            "added": [(token.content, token.special) for token in tokenizer.added_tokens_decoder.values()],
+            "control": tokenizer.chat_control_tokens,
+        }  # fmt: skip
+        text = RENDERER.render(question)
+        return tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True, return_tensors="pt")["input_ids"]
+    except (TemplateError, ValueError) as e:
         raise MergeError(f"Its chat template cannot take this conversation: {e}. Clear the chat, or leave the system "
                          "prompt empty.") from e  # fmt: skip
