@@ -184,27 +184,17 @@ def read_recipe(path: Path) -> "Recipe":
 
 def open_models(recipe: "Recipe", opened: ExitStack) -> "dict[ModelRef, Checkpoint]":
     """Every model of the recipe, closed when `opened` is."""
+    from merging.opening import is_folder, open_folder
     from merging.recipe import all_models
 
     found, hub = {}, HubWhenNeeded()
     for ref in all_models(recipe):
         try:
-            found[ref] = open_folder(ref) if Path(ref.path).is_dir() else hub.open(ref)
+            found[ref] = open_folder(ref) if is_folder(ref) else hub.open(ref)
         except MergeError as e:
             raise Unusable(str(e)) from e
         opened.callback(found[ref].source.close)
     return found
-
-
-def open_folder(ref: "ModelRef") -> "Checkpoint":
-    from merging.checkpoint import Folder, open_checkpoint
-
-    if ref.revision:
-        raise MergeError(
-            f"{ref.path} is a folder here, and folders have no revisions. Leave out @{ref.revision}; or, to take the "
-            "model from the Hub, start where there is no such folder."
-        )
-    return open_checkpoint(Folder(Path(ref.path)))
 
 
 class HubWhenNeeded:
@@ -214,8 +204,9 @@ class HubWhenNeeded:
         self.hub: Hub | None = None
 
     def open(self, ref: "ModelRef") -> "Checkpoint":
-        if ref.path.startswith(("/", ".", "~")):
-            raise MergeError(f"There is no folder {ref.path}. Give the folder of a model, or a Hub repo as owner/name.")
+        from merging.opening import refuse_path
+
+        refuse_path(ref)
         from merging.hub import Hub, local_token, open_model
 
         self.hub = self.hub or Hub(local_token())

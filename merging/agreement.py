@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from merging.checkpoint import Checkpoint
 from merging.errors import MergeError
-from merging.header import FLOATS, TensorInfo
+from merging.header import DTYPE_BITS, FLOATS, TensorInfo
 from merging.heads import HEAD, heads_of, original
 from merging.recipe import DTYPES, Recipe
 
@@ -13,7 +13,7 @@ SHOWN = 5  # names in a message
 
 
 def agree_on_tensors(checkpoints: Sequence[Checkpoint]) -> dict[str, tuple[TensorInfo, ...]]:
-    """Name -> its entry in each checkpoint, in the order of the first one's files. MergeError where they differ."""
+    """Name -> its entry in each checkpoint, in an order in which files can be read. MergeError where they differ."""
     for checkpoint in checkpoints:
         refuse_quantised(checkpoint)
     dropped = redundant_heads(checkpoints)
@@ -23,8 +23,29 @@ def agree_on_tensors(checkpoints: Sequence[Checkpoint]) -> dict[str, tuple[Tenso
         check_shapes(donor, checkpoints[0].label, other, checkpoint.label)
     if not donor:
         raise MergeError(f"{checkpoints[0].label} has no tensors: there is nothing to merge.")
-    in_order = sorted(donor, key=lambda n: (donor[n].file, donor[n].start, n))
-    return {name: (donor[name], *(other[name] for other in others)) for name in in_order}
+    return {name: (donor[name], *(other[name] for other in others)) for name in reading_order([donor, *others])}
+
+
+def reading_order(models: Sequence[Mapping[str, TensorInfo]]) -> list[str]:
+    """The names in the order of the first one's files; or, where another one's would be read back and forth, by name.
+
+    Within a file safetensors puts the widest types first, then goes by name. So that order goes through every file
+    from its front to its end, however the models are cut into shards.
+    """
+    donor = models[0]
+    as_stored = sorted(donor, key=lambda n: (donor[n].file, donor[n].start, n))
+    by_name = sorted(donor, key=lambda n: (-DTYPE_BITS[donor[n].dtype], n))
+    return next((order for order in (as_stored, by_name) if all(goes_on(m, order) for m in models)), as_stored)
+
+
+def goes_on(tensors: Mapping[str, TensorInfo], order: Sequence[str]) -> bool:
+    """Whether every file is read from front to end."""
+    at: dict[str, int] = {}
+    for info in (tensors[name] for name in order):
+        if info.start < at.get(info.file, 0):
+            return False
+        at[info.file] = info.end
+    return True
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:

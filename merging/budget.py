@@ -8,12 +8,13 @@ from merging.errors import MergeError
 from merging.header import DTYPE_BITS, TensorInfo
 from merging.methods import Method
 from merging.methods.spec import Granularity, Shape
+from merging.reading import share
 
 # Reductions add up grains of this many elements, each computed alone, so that their bits do not depend on the size of
 # the blocks. Kernels run on a grain at a time as well: small enough for the caches, large enough that threads seldom
 # wait for each other to hand on Python's lock.
 GRAIN = 131_072
-LOCAL_GRAINS, REMOTE_GRAINS = 8, 32  # in a block, at most; over a network a block is one request and must be worth it
+GRAINS = 8  # in a block, at most
 GPU_GRAINS = 64  # a GPU computes a block at once, and only a large one keeps it busy
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves
@@ -31,6 +32,7 @@ class Budget:
     sets: int
     workers: int
     scratch_bytes: int  # of one worker
+    ahead_bytes: int  # of what is fetched from the Hub before it is read, for all models together
     peak_bytes: int  # of the whole process
     in_flight: int = IN_FLIGHT
     gpu: bool = False
@@ -68,12 +70,13 @@ def row_of(shape: Shape) -> int:
 
 def make_budget(
     method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, threads: int,
-    *, remote: bool, gpu: bool = False, granularities: Mapping[str, Granularity] | None = None,
+    *, remote: int, gpu: bool = False, granularities: Mapping[str, Granularity] | None = None,
 ) -> Budget:  # fmt: skip
     """Fit blocks, then workers, then tensors held between passes, into `memory_bytes`, and as much of a GPU.
 
-    `granularities` says of tensors what must be in memory at once; by default no more than an element. Raises
-    MergeError where not even one block fits, with the tensor that needs so much.
+    What is fetched from the Hub ahead of the computing, for `remote` models, is taken off first. `granularities` says
+    of tensors what must be in memory at once; by default no more than an element. Raises MergeError where not even one
+    block fits, with the tensor that needs so much.
     """
     cuts: dict[str, Granularity] = {name: (granularities or {}).get(name, "element") for name in tensors}
     units = {name: grain_of(cuts[name], inputs[0].shape) for name, inputs in tensors.items()}
@@ -85,23 +88,24 @@ def make_budget(
         measures=method.measure is not None,
         gpu=gpu,
         side=max((min(tensors[name][0].shape) for name in tensors if cuts[name] == "matrix"), default=0),
-        in_flight=IN_FLIGHT if unit <= LOCAL_GRAINS * GRAIN else 1,  # a whole tensor does not wait in memory
+        in_flight=IN_FLIGHT if unit <= GRAINS * GRAIN else 1,  # a whole tensor does not wait in memory
     )
     largest = max(inputs[0].numel for inputs in tensors.values())
-    most = GPU_GRAINS if gpu else REMOTE_GRAINS if remote else LOCAL_GRAINS
-    grains = max(1, min(most * GRAIN // unit, -(-largest // unit)))
-    workers = max(threads, 8) if remote else threads
-    while grains > 1 and workers * need.worker(grains) > memory_bytes:
+    most = GPU_GRAINS if gpu else GRAINS
+    grains, workers = max(1, min(most * GRAIN // unit, -(-largest // unit))), threads
+    ahead = max(0, min(share(memory_bytes, remote), memory_bytes - need.worker(1)))
+    left = memory_bytes - ahead
+    while grains > 1 and workers * need.worker(grains) > left:
         grains //= 2
-    workers = min(workers, memory_bytes // need.worker(grains))
+    workers = min(workers, left // need.worker(grains))
     if workers == 0:
         raise MergeError(too_little(method.name, widest, cuts[widest], memory_bytes, need))
     elements, fixed = need.unit * grains, workers * (need.scratch(grains) + need.outputs(grains))
     one_set, sets = elements * need.element, need.in_flight * workers
     if method.measure:
-        sets = max(sets, min((memory_bytes - fixed) // one_set, sets + 2 * -(-largest // elements)))
-    peak = PROCESS_BYTES + fixed + sets * one_set
-    return Budget(elements, one_set, sets, workers, need.scratch(grains), peak, need.in_flight, gpu)
+        sets = max(sets, min((left - fixed) // one_set, sets + 2 * -(-largest // elements)))
+    peak = PROCESS_BYTES + fixed + sets * one_set + ahead
+    return Budget(elements, one_set, sets, workers, need.scratch(grains), ahead, peak, need.in_flight, gpu)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from merging.errors import MergeError
 from merging.header import MAX_HEADER_BYTES, MAX_TENSORS, WAY_OUT, TensorInfo, parse_header
+from merging.reading import Range
 
 MAX_JSON_BYTES = 32_000_000
 
@@ -42,6 +43,14 @@ class Source(Protocol):
 
     def read_into(self, file: str, start: int, into: memoryview) -> None:
         """Fill `into` from byte `start` on; an error when the file ends before."""
+        ...
+
+    def expect(self, ranges: Sequence[Range], memory_bytes: int) -> None:
+        """Have these ready when they are read, in this order; what is there early takes so much memory at most."""
+        ...
+
+    def verified(self) -> Mapping[str, str]:
+        """What is known of each file that was expected, now that it was read; an error where one arrived broken."""
         ...
 
     def stop(self) -> None:
@@ -130,6 +139,12 @@ class Folder:
             return kept
         return self.handles[file]
 
+    def expect(self, ranges: Sequence[Range], memory_bytes: int) -> None:
+        """Nothing: the system reads ahead."""
+
+    def verified(self) -> Mapping[str, str]:
+        return {}  # there is nothing to compare a folder with
+
     def stop(self) -> None:
         """Nothing: a read here takes no time."""
 
@@ -163,6 +178,8 @@ def open_checkpoint(source: Source) -> Checkpoint:
                     f"{source.label}: tensor {name!r} is in {tensors[name].file} and again in {shard}. {WAY_OUT}"
                 )
             tensors[name] = info
+        if len(tensors) > MAX_TENSORS:
+            raise MergeError(f"{source.label} has over {MAX_TENSORS:,} tensors; no more than these can be merged.")
     check_index(source, tensors)
     return Checkpoint(source, tensors, read_json(source, "config.json") or {}, shards)
 

@@ -20,7 +20,8 @@ from merging.heads import compare_heads
 from merging.identity import digest_of
 from merging.layer_config import stacked_config
 from merging.methods import METHODS
-from merging.plan import Plan, Shard, index_of, make_plan
+from merging.plan import Plan, Shard, index_of, make_plan, reads
+from merging.reading import Range
 from merging.recipe import ModelRef, Recipe
 from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
@@ -108,7 +109,9 @@ def merge(
         yield from tell_what_was_found(run)
         check_space(out, plan.disk_bytes - sum(s.nbytes for s in plan.shards if s.file in stage.complete))
         cards = yield from in_background(run, lambda: begin(run, used))
+        expect(run)
         yield from write_shards(run)
+        yield from in_background(run, lambda: [c.source.verified() for c in models], len(plan.shards))
         if (index := index_of(plan)) is not None:
             write_files(stage.folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
         outcome = Outcome(stage.started, now(), device.name, options.shard_bytes, stage.complete)
@@ -137,13 +140,27 @@ def begin(run: Run, checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any
     return read_cards(checkpoints)
 
 
-def in_background(run: Run, work: Callable[[], Result]) -> Generator[Progress, None, Result]:
+def expect(run: Run) -> None:
+    """Tell the models from the Hub what will be read of them, in which order, so that they can fetch it ahead."""
+    steps = [s for shard in run.plan.shards if shard.file not in run.stage.complete for s in shard.steps]
+    remote = [i for i, checkpoint in enumerate(run.checkpoints) if checkpoint.source.repo_id]
+    for i in remote:
+        ranges = [
+            Range(info.file, info.start, info.end)
+            for step in steps if i in step.sources
+            for _ in range(reads(METHODS[run.recipe.method], step, run.plan.budget))
+            for info, source in zip(step.inputs, step.sources, strict=True) if source == i
+        ]  # fmt: skip
+        run.checkpoints[i].source.expect(ranges, run.plan.budget.ahead_bytes // len(remote))
+
+
+def in_background(run: Run, work: Callable[[], Result], shard: int = 1) -> Generator[Progress, None, Result]:
     """Do something slow in a thread, so that one can leave meanwhile."""
     with ThreadPoolExecutor(1, "begin") as pool:
         doing = pool.submit(work)
         try:
             while not wait([doing], timeout=WORD).done:
-                yield progress(run, 1, run.done_bytes)
+                yield progress(run, shard, run.done_bytes)
             return doing.result()
         except BaseException:
             run.stop()

@@ -10,6 +10,7 @@ class Patience:
 
     connect: float = 10
     silence: float = 15  # nothing arrived for so long while reading: the connection is dead
+    slowest: float = 500  # bytes a second; a connection that is slower for as long as a silence is dead too
     answer: float = 90  # for calls that change something, such as a commit, which keep the server busy
     question: float = 20  # a call that somebody waits for is not begun again after so long
     attempts: int = 6

@@ -101,7 +101,8 @@ def make_plan(
     shards = lay_out(steps, shard_bytes)
     budget = make_budget(
         method, {s.name: s.inputs for s in steps}, memory_bytes, threads,
-        remote=any(c.source.repo_id for c in opened), gpu=gpu, granularities={s.name: s.granularity for s in steps},
+        remote=sum(bool(c.source.repo_id) for c in opened), gpu=gpu,
+        granularities={s.name: s.granularity for s in steps},
     )  # fmt: skip
     write_bytes = sum(s.nbytes for s in shards)
     others = sum(size for _, size in copied_files(opened[0])) + REPORT_BYTES + REPORT_BYTES_PER_TENSOR * len(steps)

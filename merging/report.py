@@ -83,6 +83,7 @@ def describe_model(recipe: Recipe, model: ModelRef, name: str, checkpoint: Check
         "repo_id": checkpoint.source.repo_id,
         "revision": checkpoint.source.revision,
         "role": "base" if is_base else "merged",
+        "shards": describe_shards(checkpoint),
         "parameters": values_of(recipe, own or {}, recipe.parameters) if merged else {},
     }
 
@@ -106,6 +107,15 @@ def describe_slice(recipe: Recipe, part: Slice, names: Mapping[ModelRef, str]) -
             for one in kernel_sources(part, METHODS[recipe.method])
         ],
     }
+
+
+def describe_shards(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """The files that were read from the Hub, and what was verified of each; none of a folder."""
+    sizes, verified = checkpoint.source.sizes(), checkpoint.source.verified()
+    return [
+        {"file": file, "bytes": sizes[file], "verified": found}
+        for file in checkpoint.shards if (found := verified.get(file))
+    ]  # fmt: skip
 
 
 def describe_step(recipe: Recipe, step: Step, shard: str, labels: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from merging.checks.facts import Facts
 from merging.findings import Finding, block, ok
 from merging.methods.spec import Method
 from merging.plan import Plan, estimate_seconds
-from merging.ranges import KEPT
 
 # Bytes read and written together, per second, on 2 busy cores: task arithmetic came to 1.8 GB/s, TIES, which looks at
 # each tensor before it merges it, to 0.7 GB/s. For the Hub a connection of 400 Mbit/s.
@@ -20,7 +19,7 @@ HUB_SPEED = 50e6
 
 
 def check_cost(plan: Plan, models: Sequence[Facts], seconds: float, out: Path) -> Iterator[Finding]:
-    memory = plan.peak_memory_bytes + sum(min(KEPT, stored(m)) for m in models if m.repo_id)  # what is read ahead
+    memory = plan.peak_memory_bytes
     free_disk, free_memory = shutil.disk_usage(existing(out)).free, available_memory()
     if plan.disk_bytes > free_disk:
         yield too_little(
@@ -59,10 +58,6 @@ def remote_share(plan: Plan, models: Sequence[Facts]) -> float:
     inputs = [(models[i], info.nbytes) for shard in plan.shards for step in shard.steps
               for i, info in zip(step.sources, step.inputs, strict=True)]  # fmt: skip
     return sum(size for model, size in inputs if model.repo_id) / max(1, sum(size for _, size in inputs))
-
-
-def stored(model: Facts) -> int:
-    return sum(info.nbytes for info in model.checkpoint.tensors.values())
 
 
 def existing(path: Path) -> Path:

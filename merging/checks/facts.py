@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +9,9 @@ from merging.card import read_front_matter
 from merging.checkpoint import MAX_JSON_BYTES, Checkpoint
 from merging.errors import MergeError
 from merging.recipe import ModelRef
+from merging.waiting import readers
 
 MAX_TOKENIZER_BYTES = 64_000_000
-READERS = 8  # models read at the same time, so that their latencies do not add up
 
 Json = Mapping[str, Any]
 
@@ -36,7 +35,7 @@ class Facts:
 
 def gather(refs: Sequence[ModelRef], checkpoints: Mapping[ModelRef, Checkpoint]) -> list[Facts]:
     """The facts of all models, in their order."""
-    with ThreadPoolExecutor(READERS) as pool:
+    with readers([checkpoints[ref].source for ref in refs]) as pool:
         return list(pool.map(lambda ref: read_facts(label_of(ref, refs), checkpoints[ref]), refs))
 
 

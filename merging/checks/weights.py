@@ -3,17 +3,17 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from merging.checkpoint import Checkpoint
-from merging.checks.facts import READERS, Facts
+from merging.checks.facts import Facts
 from merging.findings import Finding, block, counted, listed, ok, warn
 from merging.header import FLOATS, TensorInfo
 from merging.methods.parts import gram
+from merging.waiting import readers
 
 TENSORS = 8  # sampled in each model
 ENTRIES = 256 * 1024  # of each tensor: 4 MB a model in all in bf16
@@ -95,7 +95,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 def read_samples(models: Sequence[Facts], names: Sequence[str]) -> dict[str, Array]:
     """The same entries of each model, one after another, as float32."""
     wanted = [(m, n) for m in models for n in names]
-    with ThreadPoolExecutor(READERS) as pool:
+    with readers([m.checkpoint.source for m in models]) as pool:
         parts = list(pool.map(lambda pair: read_sample(pair[0].checkpoint, pair[1]), wanted))
     return {
         m.label: np.concatenate([part for (owner, _), part in zip(wanted, parts, strict=True) if owner is m])

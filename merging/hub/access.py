@@ -1,9 +1,10 @@
 """The Hub as one caller sees it: their models, their searches, their name, their publications."""
 
 import re
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import wait
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
@@ -11,17 +12,18 @@ from pathlib import Path
 from huggingface_hub import get_token
 from huggingface_hub.hf_api import RepoFile
 
-from merging.checkpoint import Checkpoint, Folder, Source, open_checkpoint
+from merging.checkpoint import Checkpoint, Source, open_checkpoint
 from merging.errors import MergeError
 from merging.hub.client import Client, check_repo_id
 from merging.hub.publication import Publication, Upload
 from merging.hub.repo import HubRepo
 from merging.hub.words import UnknownRepo, UnknownRevision
+from merging.opening import is_folder, no_folder, open_folder, refuse_path
 from merging.patience import Patience
 from merging.recipe import ModelRef
+from merging.waiting import TICK, readers
 
 MAX_FILES = 10_000  # more is not a model but an archive
-READERS = 8  # models opened at the same time, so that their latencies do not add up
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,15 @@ class Hub:
 
     token: str | bool = field(default=False, repr=False)
     patience: Patience = field(default=Patience(), repr=False)
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     def client(self) -> Client:
-        return Client(self.token, self.patience)
+        return Client(self.token, self.patience, self.stopped)
+
+    def stop(self) -> None:
+        """Have all calls of this caller end soon, and the reading of what they opened."""
+        self.stopped.set()
 
     def open(self, ref: ModelRef) -> Source:
         """Pin the revision to a commit SHA, check that its content may be read, list its files."""
@@ -141,21 +148,31 @@ def local_token() -> str | bool:
 
 def open_model(ref: ModelRef, hub: Hub | None, *, folders: bool = True) -> Checkpoint:
     """A folder when one exists at that path and folders are allowed here, else a Hub repo. Reads headers only."""
-    if folders and Path(ref.path).is_dir():
-        return open_checkpoint(Folder(Path(ref.path)))
+    if folders and is_folder(ref):
+        return open_folder(ref)
     if hub is None:
-        raise MergeError(f"There is no folder {ref.path}. Give the folder of a model; the Hub is not used here.")
+        raise no_folder(ref, hub_is_used=False)
+    if folders:
+        refuse_path(ref)
     return open_checkpoint(hub.open(ref))
 
 
-def open_models(refs: Iterable[ModelRef], hub: Hub | None, *, folders: bool = True) -> dict[ModelRef, Checkpoint]:
-    """Several models at once, each opened as `open_model` does. The first error in their order is raised."""
-    with ThreadPoolExecutor(READERS) as pool:
-        opening = {ref: pool.submit(open_model, ref, hub, folders=folders) for ref in dict.fromkeys(refs)}
-    try:
-        return {ref: opened.result() for ref, opened in opening.items()}
-    except MergeError:
-        for opened in opening.values():
-            if not opened.exception():
-                opened.result().source.close()
-        raise
+def open_models(
+    refs: Iterable[ModelRef], hub: Hub | None, *, folders: bool = True, tick: Callable[[], None] = lambda: None
+) -> dict[ModelRef, Checkpoint]:
+    """Several models at once, each opened as `open_model` does. The first error in their order is raised.
+
+    `tick` is called again and again meanwhile. What it raises stops everything.
+    """
+    mine = replace(hub, stopped=threading.Event()) if hub else None  # stopping these stops nothing else of the caller
+    with readers([mine] if mine else []) as pool:
+        opening = {ref: pool.submit(open_model, ref, mine, folders=folders) for ref in dict.fromkeys(refs)}
+        while wait(opening.values(), TICK).not_done:
+            tick()
+        try:
+            return {ref: opened.result() for ref, opened in opening.items()}
+        except MergeError:
+            for opened in opening.values():
+                if not opened.exception():
+                    opened.result().source.close()
+            raise

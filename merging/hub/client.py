@@ -1,6 +1,7 @@
 """The Hub's own client, made patient: a timeout on every request, faults that pass asked again."""
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ from huggingface_hub.utils._http import default_client_factory  # set_client_fac
 from merging.errors import MergeError
 from merging.hub.words import HubFault, in_words
 from merging.patience import Patience
+from merging.waiting import in_thread, outcome, stopped
 
 Answer = TypeVar("Answer")
 
@@ -39,6 +41,7 @@ class Client:
 
     token: str | bool = field(repr=False)
     patience: Patience
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     def api(self) -> HfApi:
@@ -50,12 +53,13 @@ class Client:
         began, pauses = time.monotonic(), self.patience.pauses()
         for left in reversed(range(attempts)):
             try:
-                return self.call(call)
+                return outcome(in_thread(lambda: self.call(call)), self.stopped.is_set, about)
             except FAULTS as error:
                 late = time.monotonic() - began > self.patience.question
                 if not left or late or not may_pass(error) or asked_to_wait(error):
                     raise self.in_words(error, about) from None
-            time.sleep(next(pauses, 0))
+            if self.stopped.wait(next(pauses, 0)):
+                raise stopped(about)
         raise AssertionError("the last attempt returns or raises")
 
     def call(self, call: Callable[[], Answer]) -> Answer:

@@ -1,7 +1,11 @@
 """A repo of the Hub at one commit, read by byte range as if it lay here."""
 
+import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,10 +15,19 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from merging.checksum import Checksum, Hash
 from merging.errors import MergeError
 from merging.hub.client import Client, asked_to_wait, is_hub, may_pass, prepare
 from merging.hub.words import HubFault
+from merging.patience import Patience
+from merging.prefetch import Prefetch
 from merging.ranges import ReadAhead
+from merging.reading import Range, cut, read_whole
+from merging.waiting import TICK, in_thread, outcome, stopped
+
+WHOLE, IN_PART = "sha256", "not read whole"  # what `verified` says of a file
+NO_CHECKSUM = "no checksum on the Hub"
+ODD_ORDER = "not read in order"
 
 
 class OddAnswer(httpx2.TransportError):
@@ -31,12 +44,17 @@ class HubRepo:
     files: Mapping[str, RepoFile] = field(repr=False)
     client: Client
     addresses: dict[str, str] = field(default_factory=dict, repr=False)  # file -> where the Hub redirected to
-
-    stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    asking: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock), repr=False)
+    heads: dict[str, bytes] = field(default_factory=dict, repr=False)  # shard -> its header, as it was read
+    expected: dict[str, str] = field(default_factory=dict, repr=False)  # file -> what `verified` will say of it
+    coming: Prefetch | None = field(default=None, repr=False)
+    resume_at: float = field(default=0.0, repr=False)  # by the monotonic clock: the Hub wants no request before
+    received_bytes: int = field(default=0, repr=False)
+    halted: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @cached_property
     def ahead(self) -> ReadAhead:
-        return ReadAhead(self.fetch, self.sizes())
+        return ReadAhead(self.fetch_unless_stopped, self.sizes())
 
     def sizes(self) -> Mapping[str, int]:
         return {path: file.size for path, file in self.files.items()}
@@ -46,10 +64,44 @@ class HubRepo:
         lfs = self.files[file].lfs
         return lfs.sha256 if lfs else None
 
+    def checksum(self, file: str, head: bytes = b"") -> Checksum | None:
+        """The checksum to compare a file with, once all that follows `head` is read; git's own for a small file."""
+        size, sha256, oid = self.files[file].size, self.sha256(file), self.files[file].blob_id
+        if not sha256 and not oid:
+            return None
+        digest: Hash = hashlib.sha256() if sha256 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        digest.update(memoryview(head))
+        return Checksum(digest, sha256 or oid, len(head), size)
+
     def read(self, file: str, start: int, end: int) -> bytes:
+        """Like `read_into`. What is read whole is checked, and read once more where it is not as the Hub keeps it."""
+        found = self.read_once(file, start, end)
+        if (start, end) == (0, self.files[file].size) and not self.is_right(file, found):
+            self.ahead.clear()
+            found = self.read_once(file, start, end)
+            if not self.is_right(file, found):
+                raise MergeError(
+                    f"{self.label}/{file} does not arrive as the Hub keeps it: its checksum is another one. A proxy "
+                    "may change it on the way; try again, or from another network."
+                )
+        self.keep_head(file, start, found)
+        return found
+
+    def read_once(self, file: str, start: int, end: int) -> bytes:
         buffer = bytearray(end - start)
         self.read_into(file, start, memoryview(buffer))
         return bytes(buffer)
+
+    def is_right(self, file: str, content: bytes) -> bool:
+        checksum = self.checksum(file, content)
+        return checksum is None or checksum.right
+
+    def keep_head(self, file: str, start: int, found: bytes) -> None:
+        """Remember a shard's header as it was read, since it is the first part of the shard's checksum."""
+        head = self.heads.get(file, b"")
+        if file.endswith(".safetensors") and start <= len(head) and len(head) < header_end(head):
+            head += found[len(head) - start :]
+            self.heads[file] = head[: header_end(head)]
 
     def read_into(self, file: str, start: int, into: memoryview) -> None:
         if start + len(into) > self.files[file].size:
@@ -57,13 +109,42 @@ class HubRepo:
                 f"{self.label}/{file} has {self.files[file].size:,} bytes, but bytes up to {start + len(into):,} are "
                 "needed. The repo is broken; tell its owner."
             )
-        self.ahead.read_into(file, start, into)
+        done = self.coming.read_into(file, start, into) if self.coming else 0
+        if done < len(into):
+            self.ahead.read_into(file, start + done, into[done:])
+
+    def expect(self, ranges: Sequence[Range], memory_bytes: int) -> None:
+        """See `Source`. From here on the shards that will be read whole are checked."""
+        self.ahead.clear()
+        stretches = cut(ranges, memory_bytes)
+        touched = {s.file for s in stretches}
+        whole, in_order = read_whole(stretches, self.sizes())
+        checksums: dict[str, Checksum] = {}
+        for file in touched:
+            head = self.heads.get(file, b"")
+            self.expected[file] = IN_PART
+            if whole.get(file) in (0, len(head)):
+                checksum = self.checksum(file, head[: whole[file]])
+                self.expected[file] = (NO_CHECKSUM if not checksum else WHOLE) if file in in_order else ODD_ORDER
+                if checksum and file in in_order:
+                    checksums[file] = checksum
+        self.coming = Prefetch(self.fetch, stretches, memory_bytes, self.label, self.is_stopped, checksums)
+        self.coming.start()
+
+    def verified(self) -> Mapping[str, str]:
+        if self.coming:
+            self.coming.finish()
+        return self.expected
 
     def stop(self) -> None:
-        self.stopped.set()
+        self.halted.set()
+
+    def is_stopped(self) -> bool:
+        return self.halted.is_set() or self.client.stopped.is_set()
 
     def close(self) -> None:
         self.stop()
+        self.coming = None
         self.ahead.clear()
 
     def probe(self) -> None:
@@ -73,50 +154,90 @@ class HubRepo:
             if size := self.files[file].size if file in self.files else 0:
                 self.read(file, 0, min(8, size))
 
+    def fetch_unless_stopped(self, file: str, start: int, into: memoryview) -> None:
+        """Like `fetch`, left alone as soon as one need not wait for it; `into` may be written to all the same."""
+        outcome(in_thread(lambda: self.fetch(file, start, into)), self.is_stopped, self.repo_id)
+
     def fetch(self, file: str, start: int, into: memoryview) -> None:
         """Fill `into`, in as many requests as it takes: each goes on at the byte where the last one stopped."""
         prepare()
-        done, pauses = 0, self.client.patience.pauses()
+        trouble = Trouble(self.client.patience)
+        done = 0
         while done < len(into):
+            self.wait_until(self.resume_at)
+            known = self.addresses.get(file)
             try:
                 for chunk in self.stream(file, start + done, start + len(into)):
                     self.refuse_when_stopped()
                     into[done : done + len(chunk)] = chunk
                     done += len(chunk)
-                    pauses = self.client.patience.pauses()  # it moves, so patience starts anew
+                    trouble = Trouble(self.client.patience)  # it moves, so patience starts anew
             except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-                self.stopped.wait(self.pause_after(error, next(pauses, None), file, start + done))
-                self.refuse_when_stopped()
+                trouble.count += 1
+                if known and (trouble.count > 1 or is_refused(error)):
+                    self.forget(file, known)
+                pause = self.pause_after(error, trouble, file, start + done)
+                self.wait_until(time.monotonic() + pause)
+
+    def forget(self, file: str, address: str) -> None:
+        """Ask the Hub anew where a file lies, unless another thread has done so."""
+        if self.addresses.get(file) == address:
+            self.addresses.pop(file, None)
+
+    def wait_until(self, moment: float) -> None:
+        self.refuse_when_stopped()
+        while (left := moment - time.monotonic()) > 0:
+            self.halted.wait(min(left, TICK))
+            self.refuse_when_stopped()
 
     def refuse_when_stopped(self) -> None:
-        if self.stopped.is_set():
-            raise MergeError(f"The reading of {self.repo_id} was stopped.")
+        if self.is_stopped():
+            raise stopped(self.repo_id)
 
-    def pause_after(self, error: Exception, pause: float | None, file: str, at: int) -> float:
+    def pause_after(self, error: Exception, trouble: "Trouble", file: str, at: int) -> float:
         """The seconds to wait before the next request, or the error that ends the reading."""
-        if self.addresses.pop(file, None) and isinstance(error, HfHubHTTPError) and not may_pass(error):
-            return 0  # a signed address expires; the Hub gives a new one
+        pause = next(trouble.pauses, None)
         limit = asked_to_wait(error)
-        if not may_pass(error) or limit > self.client.patience.longest_limit:
+        expired = is_refused(error) and not came_from_hub(error)  # a signed address expires; the Hub gives a new one
+        if not (may_pass(error) or expired) or limit > self.client.patience.longest_limit:
             raise self.client.in_words(error, self.repo_id) from None
         if pause is None:
             raise self.gave_up(error, file, at) from None
-        return max(pause, limit)
+        if limit:
+            self.resume_at = max(self.resume_at, time.monotonic() + limit)
+        return 0 if expired and trouble.count == 1 else max(pause, limit)
 
     def stream(self, file: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes of one request, whose answer is checked to be that range, whole and unpacked."""
-        url = self.addresses.get(file) or hf_hub_url(self.repo_id, file, revision=self.revision)
-        headers = build_hf_headers(token=self.client.token if is_hub(url) else False, library_name="alloy")
-        headers |= {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        with get_session().stream("GET", url, headers=headers, timeout=self.client.timeout) as answer:
-            hf_raise_for_status(answer)
-            check_range(answer, start, end, self.files[file].size)
-            self.addresses[file] = str(answer.url)
-            left = end - start
-            for chunk in answer.iter_raw():
-                if (left := left - len(chunk)) < 0:
-                    raise OddAnswer("sent more bytes than were asked for")
-                yield chunk
+        with ExitStack() as first:
+            url = self.address(file, first)
+            headers = build_hf_headers(token=self.client.token if is_hub(url) else False, library_name="alloy")
+            headers |= {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+            with get_session().stream("GET", url, headers=headers, timeout=self.client.timeout) as answer:
+                hf_raise_for_status(answer)
+                check_range(answer, start, end, self.files[file].size)
+                self.addresses[file] = str(answer.url)
+                first.close()
+                yield from self.body(answer, end - start)
+
+    def address(self, file: str, first: ExitStack) -> str:
+        """Where to ask for a file: where the Hub redirected to, once it did. Only one asks the Hub at a time."""
+        if file not in self.addresses:
+            first.enter_context(self.asking[file])
+            if file in self.addresses:
+                first.close()
+        return self.addresses.get(file) or hf_hub_url(self.repo_id, file, revision=self.revision)
+
+    def body(self, answer: httpx2.Response, nbytes: int) -> Iterator[bytes]:
+        patience, began, left = self.client.patience, time.monotonic(), nbytes
+        for chunk in answer.iter_raw():
+            self.received_bytes += len(chunk)
+            if (left := left - len(chunk)) < 0:
+                raise OddAnswer("sent more bytes than were asked for")
+            yield chunk
+            passed = time.monotonic() - began
+            if left and passed > patience.silence and nbytes - left < passed * patience.slowest:
+                raise OddAnswer(f"sent {nbytes - left:,} bytes in {passed:.0f} seconds")
         if left:
             raise OddAnswer("sent fewer bytes than were asked for")
 
@@ -126,6 +247,29 @@ class HubRepo:
             f"The Hub stopped answering while reading {self.repo_id}/{file} (byte {at:,} of "
             f"{self.files[file].size:,}). Check the connection and start again: the same commit will be read. {last}"
         )
+
+
+class Trouble:
+    """How often in a row it has not gone well, and the pauses that are left."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.count, self.pauses = 0, patience.pauses()
+
+
+def header_end(head: bytes) -> int:
+    """Where the data of a shard begins, by its first eight bytes; 8 as long as they are not known."""
+    return 8 + int.from_bytes(head[:8], "little") if len(head) >= 8 else 8
+
+
+def is_refused(error: Exception) -> bool:
+    return isinstance(error, HfHubHTTPError) and not may_pass(error)
+
+
+def came_from_hub(error: Exception) -> bool:
+    """Whether the Hub itself answered, and not the server of files that it redirects to."""
+    return (
+        isinstance(error, HfHubHTTPError) and "/resolve/" in error.response.url.path and is_hub(str(error.response.url))
+    )
 
 
 def check_range(answer: httpx2.Response, start: int, end: int, size: int) -> None:

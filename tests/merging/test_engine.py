@@ -361,7 +361,7 @@ def test_nothing_but_the_source_is_asked(family, tmp_path):
     class Elsewhere:
         label, repo_id, revision = "elsewhere", None, None
         sizes, read, read_into = inner.sizes, inner.read, inner.read_into
-        stop, close = inner.stop, inner.close
+        expect, verified, stop, close = inner.expect, inner.verified, inner.stop, inner.close
 
     recipe = recipe_of("linear", [family / "tune0-2"], weight=1.0)
     checkpoint = open_checkpoint(Elsewhere())

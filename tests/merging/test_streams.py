@@ -1,0 +1,212 @@
+"""Whole merges out of byte ranges: the bits of a merge of folders, in few requests, whatever goes wrong on the way."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+
+from merging.checkpoint import Checkpoint
+from merging.compatibility import check
+from merging.engine import Options, merge
+from merging.errors import MergeError
+from merging.hub import Hub, HubRepo, open_model, open_models
+from merging.reading import Range
+from merging.recipe import Input, ModelRef, Recipe
+from merging.waiting import Stopped
+from space.localhub import Fault, LocalHub
+from tests.merging.faults import STUBBORN, AtRandom, OneBit
+from tests.merging.hubs import ANYONE, always, times
+from tests.merging.models import fine_tunes, write_model
+
+SMALL = Options(memory_bytes=24_000_000, threads=2)  # requests of about 500 kB
+NAMES = ["streams/base", "streams/one", "streams/two"]
+EXPERTS = 40
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A base and two fine-tunes of 7 MB each, of many small tensors and a large one, cut into shards differently."""
+    root, g = tmp_path_factory.mktemp("models"), torch.Generator().manual_seed(1)
+    shapes: dict[str, tuple[int, ...]] = {
+        f"model.layers.{n // 8}.experts.{n}.{m}": (96, 128) for n in range(EXPERTS) for m in ("down", "up")
+    }
+    shapes |= {"model.embed_tokens.weight": (2000, 600), "model.norm.weight": (128,)}
+    base = {name: torch.randn(shape, generator=g).to(torch.bfloat16) for name, shape in sorted(shapes.items())}
+    models = [base, *fine_tunes(base, 2)]
+    return [write_model(root / str(n), m, shards=s) for n, (m, s) in enumerate(zip(models, (1, 3, 2), strict=True))]
+
+
+@pytest.fixture
+def hub(server: LocalHub, folders: list[Path]) -> LocalHub:
+    for name, folder in zip(NAMES, folders, strict=True):
+        if not server.store.find(name):
+            server.store.create_repo(name)
+            server.store.commit(name, {p.name: p.read_bytes() for p in folder.iterdir()})
+    server.requests.clear()
+    return server
+
+
+def recipe(paths: list[str], method: str) -> Recipe:
+    base, *tuned = (ModelRef(p) for p in paths)
+    return Recipe(method, tuple(Input(m, {"weight": 0.6}) for m in tuned), base)
+
+
+def opened(hub: Hub = ANYONE) -> dict[ModelRef, Checkpoint]:
+    return open_models([ModelRef(name) for name in NAMES], hub)
+
+
+def merged(models: dict[ModelRef, Checkpoint], out: Path, options: Options, method: str) -> bytes:
+    try:
+        list(merge(recipe([m.path for m in models], method), models, out, options))
+    finally:
+        for checkpoint in models.values():
+            checkpoint.source.close()
+    return b"".join(p.read_bytes() for p in sorted(out.glob("*.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def right(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """The bits of the merge of the folders."""
+    found: dict[str, bytes] = {}
+
+    def of(method: str) -> bytes:
+        if method not in found:
+            models = {ModelRef(str(f)): open_model(ModelRef(str(f)), None) for f in folders}
+            found[method] = merged(models, tmp_path_factory.mktemp("right") / "out", Options(threads=2), method)
+        return found[method]
+
+    return of
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties"])
+@pytest.mark.parametrize("memory", [22_000_000, 61_000_000, 1_000_000_000])
+def test_the_bits_are_those_of_folders(hub, right, tmp_path, method: str, memory: int):
+    options = Options(memory_bytes=memory, threads=3)
+    assert merged(opened(), tmp_path / "out", options, method) == right(method)
+    told = [shard for model in report_of(tmp_path / "out")["models"] for shard in model["shards"]]
+    assert len(told) == 6 and {shard["verified"] for shard in told} == {"sha256"}
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((out / "merge_report.json").read_text()))
+
+
+def test_requests_are_few(hub: LocalHub, tmp_path: Path):
+    """Each shard is resolved once, and each is small enough to come in one piece."""
+    models = opened()
+    list(merge(recipe(NAMES, "task_arithmetic"), models, tmp_path / "out"))
+    shards = [r for r in hub.requests if r.path.endswith(".safetensors")]
+    contents = [r for r in hub.requests if "/cdn/" in r.path]
+    assert len(shards) == 6
+    assert len(contents) == 12  # the header of each, then the rest of it
+    assert max(cast(HubRepo, c.source).received_bytes for c in models.values()) < 1.1 * 7_500_000
+    for c in models.values():
+        c.source.close()
+
+
+def test_what_is_not_read_whole_is_not_called_verified(hub: LocalHub):
+    source = opened()[ModelRef(NAMES[0])].source
+    size = source.sizes()["model.safetensors"]
+    source.expect([Range("model.safetensors", size - 1000, size)], 10**6)
+    assert len(source.read("model.safetensors", size - 1000, size)) == 1000
+    assert source.verified() == {"model.safetensors": "not read whole"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_faults_on_every_fifth_request(hub: LocalHub, right, tmp_path: Path, seed: int):
+    models = opened(STUBBORN)
+    hub.fault = faults = AtRandom(seed)
+    assert merged(models, tmp_path / "out", SMALL, "task_arithmetic") == right("task_arithmetic")
+    received = sum(cast(HubRepo, c.source).received_bytes for c in models.values())
+    stored = sum(c.source.sizes()[s] for c in models.values() for s in c.shards)
+    assert len(faults.made) >= 5
+    assert received <= 1.25 * stored
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_flipped_bit_stops_the_merge(hub: LocalHub, tmp_path: Path, seed: int):
+    models = opened()
+    hub.fault = fault = OneBit(seed, among=20)
+    with pytest.raises(MergeError, match=r"streams/\w+/model.*did not arrive as the Hub keeps it"):
+        merged(models, tmp_path / "out", SMALL, "task_arithmetic")
+    assert fault.made and not list(tmp_path.iterdir())
+
+
+def test_a_small_file_that_arrives_broken_is_read_again(hub: LocalHub, folders: list[Path]):
+    hub.fault = times(1, Fault(flip_bit=77), path="config.json")
+    found = open_model(ModelRef(NAMES[0]), ANYONE)
+    assert found.config == json.loads((folders[0] / "config.json").read_text())
+    hub.fault = always(Fault(flip_bit=77), path="config.json")
+    with pytest.raises(MergeError, match="its checksum is another one"):
+        open_model(ModelRef(NAMES[0]), ANYONE)
+
+
+AWAY = [Fault(status=503), Fault(delay=60), Fault(delay=60, delay_after=70_000), Fault(drop=True)]
+
+
+@pytest.mark.parametrize("fault", AWAY, ids=lambda f: repr(f)[:40])
+def test_a_merge_that_waits_for_contents_is_stopped_at_once(hub: LocalHub, tmp_path: Path, fault: Fault):
+    models = opened(Hub())
+    hub.fault = always(fault, path="/cdn/")
+    steps = merge(recipe(NAMES, "task_arithmetic"), models, tmp_path / "out")
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        next(steps)
+    began = time.monotonic()
+    steps.close()
+    assert time.monotonic() - began < 2
+    assert not list(tmp_path.iterdir())
+
+
+class Enough(Exception):
+    """What a caller raises who does not want to wait any longer."""
+
+
+@pytest.mark.parametrize("path", ["/cdn/", "/api/models/"])
+@pytest.mark.parametrize("fault", AWAY[:2], ids=lambda f: repr(f)[:40])
+def test_opening_is_stopped_at_once(hub: LocalHub, fault: Fault, path: str):
+    hub.fault = always(fault, path=path)
+    began = time.monotonic()
+
+    def tick() -> None:
+        if time.monotonic() - began > 0.3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        open_models([ModelRef(name) for name in NAMES], Hub(), tick=tick)
+    assert time.monotonic() - began < 2
+
+
+def test_a_check_is_stopped_at_once(hub: LocalHub):
+    """By whoever stops one of its models; what it reads in threads ends as well."""
+    models = opened(Hub())
+    for checkpoint in models.values():
+        cast(HubRepo, checkpoint.source).ahead.clear()
+    hub.fault = always(Fault(delay=60), path="/cdn/")
+    first = next(iter(models.values())).source
+    threading.Timer(0.3, first.stop).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        check(recipe(NAMES, "task_arithmetic"), models)
+    assert time.monotonic() - began < 2
+
+
+def test_a_caller_who_stops_is_not_kept_by_the_hub(hub: LocalHub):
+    mine = Hub()
+    hub.fault = always(Fault(delay=60), path="/api/")
+    threading.Timer(0.3, mine.stop).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        mine.open(ModelRef(NAMES[0]))
+    assert time.monotonic() - began < 2
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(hub: LocalHub) -> Iterator[None]:
+    yield
+    hub.fault = None
