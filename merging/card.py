@@ -204,23 +204,11 @@ def reproducing(report: Json) -> str:
 
 def checked(report: Json) -> str:
     """The findings. A block that was overridden comes first, and is called what it is."""
-    found, allowed = [without_paths(f, report) for f in report.get("findings") or ()], set(report.get("allowed") or ())
+    found, allowed = list(report.get("findings") or ()), set(report.get("allowed") or ())
     lines = [*overridden(found, allowed), *warnings(found), *fine(found)]
     if not lines:
         return ""
     return "## What was checked before the merge\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def without_paths(value: Any, report: Json) -> Any:
-    """Texts that name local models by their folder alone: where it lies is nobody's business."""
-    if isinstance(value, Mapping):
-        return {key: without_paths(one, report) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_paths(one, report) for one in value]
-    paths = [str(m["label"]) for m in models(report) if m.get("label") and not m.get("repo_id")]
-    for path in sorted(paths, key=len, reverse=True):
-        value = value.replace(path, folder_name(path)) if isinstance(value, str) else value
-    return value
 
 
 def overridden(found: Sequence[Json], allowed: set[str]) -> Iterator[str]:
@@ -254,7 +242,7 @@ def licences(report: Json, cards: Mapping[str, Json], licence: License) -> str:
     stated = [f"{names.get(k) or escaped(k)}: {escaped(id_of(card) or 'none stated')}" for k, card in cards.items()]
     who = f"By their cards, the parents are licensed as follows. {'; '.join(stated)}. " if stated else ""
     decide = "" if licence.certain else " Read them before you use this model."
-    return f"## Licence\n\n{who}{escaped(without_paths(licence.reason, report))}{decide}"
+    return f"## Licence\n\n{who}{escaped(licence.reason)}{decide}"
 
 
 def limits(report: Json) -> str:

@@ -158,12 +158,10 @@ def test_the_seed_is_told_where_it_matters():
     assert "the seed 7" in write_card(DARE, CARDS)
 
 
-def test_where_local_models_lie_is_not_told():
-    path = "/home/ada/secret/two"
-    local: dict[str, Any] = {"label": path, "repo_id": None, "revision": None, "role": "merged", "parameters": {}}
-    found = [finding("rope", "warn", f"{path} differs.", **{path: "x"})]
-    card = write_card(REPORT | {"models": [model("acme/one"), local], "findings": found, "recipe": ""}, {path: {}})
-    assert "secret" not in card and "`two` was read from a local folder" in card
+def test_a_local_model_is_told_by_its_name():
+    local: dict[str, Any] = {"label": "two", "repo_id": None, "revision": None, "role": "merged", "parameters": {}}
+    card = write_card(REPORT | {"models": [model("acme/one"), local], "recipe": ""}, {"two": {}})
+    assert "`two` was read from a local folder" in card
     assert read_front_matter(card)["base_model"] == ["acme/one"]
 
 
