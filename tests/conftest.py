@@ -24,7 +24,7 @@ os.environ.pop("HF_TOKEN", None)
 
 import pytest  # noqa: E402
 
-from tests.hub_fixture import local_hub  # noqa: E402, F401
+from tests.hub_fixture import local_hub, repo_id, server  # noqa: E402, F401
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
