@@ -64,6 +64,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.description = "Exit status: 0 fine (perhaps with warnings), 1 blocked, 2 unusable recipe."
     parser.add_argument("recipe", type=Path, help="a YAML file in mergekit's language")
     parser.add_argument("--json", action="store_true", help="for programs")
+    add_cache(parser)
     parser.set_defaults(run=run_check)
 
 
@@ -78,7 +79,13 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=positive, help="default: as many as there are cores")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--seed", type=natural, help="for methods that choose at random, instead of the recipe's")
+    add_cache(parser)
     parser.set_defaults(run=run_merge)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    words = "read files in place that the Hugging Face cache here holds already, instead of streaming them from the Hub"
+    parser.add_argument("--cache", action="store_true", help=words)
 
 
 def size(text: str) -> int:
@@ -118,7 +125,7 @@ def run_check(given: argparse.Namespace) -> int:
 
     with ExitStack() as opened:
         recipe = read_recipe(given.recipe)
-        found = check(recipe, open_models(recipe, opened))
+        found = check(recipe, open_models(recipe, opened, cached=given.cache))
     with console.shown():
         if given.json:
             sys.stdout.write(json.dumps(console.check_tree(found), indent=2, ensure_ascii=False) + "\n")
@@ -139,7 +146,7 @@ def run_merge(given: argparse.Namespace) -> int:
     with ExitStack() as opened:
         recipe = read_recipe(given.recipe)
         recipe = recipe if given.seed is None else replace(recipe, seed=given.seed)
-        models = open_models(recipe, opened)
+        models = open_models(recipe, opened, cached=given.cache)
         found = check(recipe, models, options, out=given.out)
         console.print_check(found, to_stderr=True)
         refuse_blocked(found, given.allow)
@@ -182,12 +189,12 @@ def read_recipe(path: Path) -> "Recipe":
         raise Unusable(f"{path}: {e}") from None
 
 
-def open_models(recipe: "Recipe", opened: ExitStack) -> "dict[ModelRef, Checkpoint]":
+def open_models(recipe: "Recipe", opened: ExitStack, *, cached: bool) -> "dict[ModelRef, Checkpoint]":
     """Every model of the recipe, closed when `opened` is."""
     from merging.opening import is_folder, open_folder
     from merging.recipe import all_models
 
-    found, hub = {}, HubWhenNeeded()
+    found, hub = {}, HubWhenNeeded(cached)
     for ref in all_models(recipe):
         try:
             found[ref] = open_folder(ref) if is_folder(ref) else hub.open(ref)
@@ -200,7 +207,8 @@ def open_models(recipe: "Recipe", opened: ExitStack) -> "dict[ModelRef, Checkpoi
 class HubWhenNeeded:
     """Imports the Hub's client only for what is not a folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, cached: bool) -> None:
+        self.cached = cached
         self.hub: Hub | None = None
 
     def open(self, ref: "ModelRef") -> "Checkpoint":
@@ -209,7 +217,7 @@ class HubWhenNeeded:
         refuse_path(ref)
         from merging.hub import Hub, local_token, open_model
 
-        self.hub = self.hub or Hub(local_token())
+        self.hub = self.hub or Hub(local_token(), cached=self.cached)
         return open_model(ref, self.hub)
 
 

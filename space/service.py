@@ -46,8 +46,11 @@ class Service:
         with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
             return self.look(recipe, checkpoints)
 
-    def merge(self, recipe_yaml: str, viewer: Viewer) -> Job:
-        """Check again, refuse what is blocked, pin every model to its commit, queue."""
+    def merge(self, recipe_yaml: str, viewer: Viewer, *, cached: bool = False) -> Job:
+        """Check again, refuse what is blocked, pin every model to its commit, queue.
+
+        `cached` is to read in place what the Hugging Face cache of this machine holds; it is never done when hosted.
+        """
         self.queue.refuse_too_many(viewer.owner)
         recipe = parse_recipe(recipe_yaml)
         with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
@@ -55,7 +58,10 @@ class Service:
             if found.blocked:
                 raise MergeError("These models cannot be merged: " + blocking(found))
             recipe = pinned(recipe, checkpoints)
-        payload = {"recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings]}
+        payload = {
+            "recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings],
+            "cached": cached and not self.settings.hosted,
+        }  # fmt: skip
         return self.submit(viewer, "merge", suggested_name(recipe), payload, estimate=found.seconds)
 
     def look(self, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Check:

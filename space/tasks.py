@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,9 @@ class Tasks:
         recipe = parse_recipe(job.payload["recipe"])
         findings = tuple(Finding(**found) for found in job.payload["findings"])
         hub = self.hub_for(report.secret or token_here(self.settings))
-        with opened(recipe, hub, self.settings) as checkpoints:
+        if job.payload.get("cached") and not self.settings.hosted:
+            hub = replace(hub, cached=True)
+        with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
             for ref, checkpoint in checkpoints.items():
                 report.log(f"Reading {ref}: {len(checkpoint.tensors)} tensors in {len(checkpoint.shards)} shards")
             with left(merge(recipe, checkpoints, out, engine_options(self.settings), findings=findings)) as steps:

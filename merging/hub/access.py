@@ -9,10 +9,11 @@ from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
 
-from huggingface_hub import get_token
+from huggingface_hub import constants, get_token
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
-from merging.checkpoint import Checkpoint, Source, open_checkpoint
+from merging.checkpoint import Checkpoint, Folder, Source, open_checkpoint
 from merging.errors import MergeError
 from merging.hub.client import Client, check_repo_id
 from merging.hub.publication import Publication, Upload
@@ -36,10 +37,15 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """The Hub as one caller sees it. `token` is theirs, False when they are anonymous; it is never stored or shown."""
+    """The Hub as one caller sees it. `token` is theirs, False when they are anonymous; it is never stored or shown.
+
+    `cached` is for one's own machine: files are read in place that the Hub's client has fetched before. Who shares a
+    machine with strangers leaves it off, for its cache knows no owners.
+    """
 
     token: str | bool = field(default=False, repr=False)
     patience: Patience = field(default=Patience(), repr=False)
+    cached: bool = False
     stopped: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
@@ -65,7 +71,8 @@ class Hub:
                 f"{ref.path} has no revision {ref.revision!r}. Give a branch, a tag or a commit SHA that its page "
                 "lists under Files, or leave the revision out to take the newest."
             ) from None
-        repo = HubRepo(ref.path, str(info.sha), label_of(ref), files, self.client)
+        cache = cached_folder(ref.path, str(info.sha)) if self.cached else None
+        repo = HubRepo(ref.path, str(info.sha), label_of(ref), files, self.client, cache)
         repo.probe()
         return repo
 
@@ -139,6 +146,12 @@ def label_of(ref: ModelRef) -> str:
     """How messages name a repo; a whole commit SHA is more than they need."""
     is_sha = re.fullmatch(r"[0-9a-f]{40}", ref.revision or "")
     return f"{ref.path}@{ref.revision[:8]}" if ref.revision and is_sha else str(ref)
+
+
+def cached_folder(repo_id: str, sha: str) -> Folder | None:
+    """What the Hub's client has fetched of a commit; it puts a file there when it is whole."""
+    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "snapshots" / sha
+    return Folder(place) if place.is_dir() else None
 
 
 def local_token() -> str | bool:

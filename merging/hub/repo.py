@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from merging.checkpoint import Folder
 from merging.checksum import Checksum, Hash
 from merging.errors import MergeError
 from merging.hub.client import Client, asked_to_wait, is_hub, may_pass, prepare
@@ -27,6 +28,7 @@ from merging.waiting import TICK, in_thread, outcome, stopped
 
 WHOLE, IN_PART = "sha256", "not read whole"  # what `verified` says of a file
 NO_CHECKSUM = "no checksum on the Hub"
+IN_CACHE = "read from the cache of this machine"
 ODD_ORDER = "not read in order"
 
 
@@ -43,6 +45,7 @@ class HubRepo:
     label: str
     files: Mapping[str, RepoFile] = field(repr=False)
     client: Client
+    cache: Folder | None = field(default=None, repr=False)  # files of this commit that may be read in place
     addresses: dict[str, str] = field(default_factory=dict, repr=False)  # file -> where the Hub redirected to
     asking: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock), repr=False)
     heads: dict[str, bytes] = field(default_factory=dict, repr=False)  # shard -> its header, as it was read
@@ -109,14 +112,21 @@ class HubRepo:
                 f"{self.label}/{file} has {self.files[file].size:,} bytes, but bytes up to {start + len(into):,} are "
                 "needed. The repo is broken; tell its owner."
             )
+        if self.cache and self.is_cached(file):
+            self.cache.read_into(file, start, into)
+            return
         done = self.coming.read_into(file, start, into) if self.coming else 0
         if done < len(into):
             self.ahead.read_into(file, start + done, into[done:])
 
+    def is_cached(self, file: str) -> bool:
+        return self.cache is not None and self.cache.sizes().get(file) == self.files[file].size
+
     def expect(self, ranges: Sequence[Range], memory_bytes: int) -> None:
         """See `Source`. From here on the shards that will be read whole are checked."""
         self.ahead.clear()
-        stretches = cut(ranges, memory_bytes)
+        self.expected |= {r.file: IN_CACHE for r in ranges if self.is_cached(r.file)}
+        stretches = cut([r for r in ranges if r.file not in self.expected], memory_bytes)
         touched = {s.file for s in stretches}
         whole, in_order = read_whole(stretches, self.sizes())
         checksums: dict[str, Checksum] = {}
@@ -146,6 +156,8 @@ class HubRepo:
         self.stop()
         self.coming = None
         self.ahead.clear()
+        if self.cache:
+            self.cache.close()
 
     def probe(self) -> None:
         """Read a few bytes: a gated repo shows its files to everybody, and refuses only what is in them."""

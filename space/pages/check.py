@@ -20,6 +20,8 @@ EMPTY = view.empty(
 )
 READING = view.empty("Checking", "Reading configs, tokenizers, headers and samples of weights.", busy=True)
 OUTDATED = view.note("The recipe has changed since this check. Check again.", "warn")
+CACHED = "Read what the Hugging Face cache here holds, and stream only the rest"
+HIDDEN = gr.update(visible=False)
 # After Check a phone shows the verdict, and the recipe as one line.
 FOLD = "() => { document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}) }"
 
@@ -29,6 +31,7 @@ class CheckStage:
     verdict: gr.HTML
     findings: gr.HTML
     merge: gr.Button
+    cached: gr.Checkbox
     why_not: gr.HTML
 
     @property
@@ -40,8 +43,9 @@ def build_check() -> CheckStage:
     verdict = gr.HTML(EMPTY, elem_id="verdict")
     with gr.Row(elem_classes="stage-action"):
         merge = gr.Button("Merge", variant="primary", interactive=False, visible=False, elem_id="merge-button")
+        cached = gr.Checkbox(False, label=CACHED, visible=False, container=False, elem_id="merge-cached")
     why_not = gr.HTML("", elem_id="merge-why-not")
-    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, why_not)
+    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, cached, why_not)
 
 
 def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage, desk: Desk, shared: Shared) -> None:
@@ -51,25 +55,34 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage,
             viewer = desk.viewer(request, token)
             found = desk.service.check(text, viewer)
         except MergeError as e:
-            return [view.problem("This recipe cannot be checked", str(e)), "", *hidden_button(), gr.skip(), "", text]
+            return [
+                view.problem("This recipe cannot be checked", str(e)),
+                "",
+                *hidden_button(),
+                gr.skip(),
+                "",
+                text,
+                HIDDEN,
+            ]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
-        return [*checked(found, desk.service.may_not_merge(viewer)), done, text, text]
+        choice = gr.update(visible=not (found.blocked or desk.settings.hosted))
+        return [*checked(found, desk.service.may_not_merge(viewer)), done, text, text, choice]
 
-    def merge(request: gr.Request, token: Token, text: str) -> list[Any]:
+    def merge(request: gr.Request, token: Token, text: str, cached: bool) -> list[Any]:
         """Queue the merge, and show it at once: what was shown before is another job."""
         try:
-            job = desk.service.merge(text, desk.viewer(request, token))
+            job = desk.service.merge(text, desk.viewer(request, token), cached=cached)
         except MergeError as e:
             return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
         return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
     recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD, **QUICK).then(
         check, [recipe.yaml, recipe.synced, *recipe.values],
-        [*stage.outputs, recipe.check, shared.checked, recipe.yaml], **QUEUED,
+        [*stage.outputs, recipe.check, shared.checked, recipe.yaml, stage.cached], **QUEUED,
     )  # fmt: skip
     recipe.yaml.change(outdated, [recipe.yaml, shared.checked], [stage.merge, stage.why_not, recipe.check], **QUICK)
     shown = [shared.job, shared.publication, shared.finished, shared.timer, shared.tabs, *merge_stage.outputs]
-    stage.merge.click(merge, shared.checked, [*shown, stage.why_not], **QUEUED)
+    stage.merge.click(merge, [shared.checked, stage.cached], [*shown, stage.why_not], **QUEUED)
 
 
 def checking() -> list[Any]:

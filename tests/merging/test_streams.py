@@ -1,14 +1,17 @@
 """Whole merges out of byte ranges: the bits of a merge of folders, in few requests, whatever goes wrong on the way."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from huggingface_hub import constants, snapshot_download
 
 from merging.checkpoint import Checkpoint
 from merging.compatibility import check
@@ -130,9 +133,10 @@ def test_faults_on_every_fifth_request(hub: LocalHub, right, tmp_path: Path, see
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_flipped_bit_stops_the_merge(hub: LocalHub, tmp_path: Path, seed: int):
+    """A weight that it makes huge may be noticed before the shard has come to its end."""
     models = opened()
     hub.fault = fault = OneBit(seed, among=20)
-    with pytest.raises(MergeError, match=r"streams/\w+/model.*did not arrive as the Hub keeps it"):
+    with pytest.raises(MergeError, match=r"did not arrive as the Hub keeps it|reaches inf|not finite"):
         merged(models, tmp_path / "out", SMALL, "task_arithmetic")
     assert fault.made and not list(tmp_path.iterdir())
 
@@ -161,6 +165,38 @@ def test_a_merge_that_waits_for_contents_is_stopped_at_once(hub: LocalHub, tmp_p
     steps.close()
     assert time.monotonic() - began < 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def cache(hub: LocalHub) -> Iterator[None]:
+    """The first model, fetched by the Hub's own client, but for one of the small files."""
+    snapshot_download(NAMES[0], token=False, ignore_patterns=["README.md"])
+    hub.requests.clear()
+    yield
+    shutil.rmtree(constants.HF_HUB_CACHE)
+
+
+def test_what_the_cache_holds_is_read_in_place(hub: LocalHub, cache: None, right, tmp_path: Path):
+    found = merged(opened(replace(ANYONE, cached=True)), tmp_path / "out", SMALL, "task_arithmetic")
+    assert found == right("task_arithmetic")
+    assert not [r for r in hub.requests if f"{NAMES[0]}/resolve" in r.path or f"/cdn/{NAMES[0]}" in r.path]
+    base, *others = report_of(tmp_path / "out")["models"]
+    assert {s["verified"] for s in base["shards"]} == {"read from the cache of this machine"}
+    assert {s["verified"] for m in others for s in m["shards"]} == {"sha256"}
+
+
+def test_the_cache_is_read_only_when_one_asks_for_it(hub: LocalHub, cache: None):
+    opened()
+    assert [r for r in hub.requests if f"/cdn/{NAMES[0]}" in r.path]
+
+
+def test_what_is_cut_short_in_the_cache_is_streamed(hub: LocalHub, cache: None, folders: list[Path]):
+    here = next(Path(constants.HF_HUB_CACHE).glob("*base/snapshots/*/model.safetensors")).resolve()
+    here.write_bytes(here.read_bytes()[:1_000_000])
+    source = opened(replace(ANYONE, cached=True))[ModelRef(NAMES[0])].source
+    assert source.read("model.safetensors", 2_000_000, 2_000_100) == (
+        folders[0] / "model.safetensors"
+    ).read_bytes()[2_000_000:2_000_100]  # fmt: skip
 
 
 class Enough(Exception):
