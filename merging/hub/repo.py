@@ -210,7 +210,7 @@ class HubRepo:
         """The seconds to wait before the next request, or the error that ends the reading."""
         pause = next(trouble.pauses, None)
         limit = asked_to_wait(error)
-        expired = is_refused(error) and not came_from_hub(error)  # a signed address expires; the Hub gives a new one
+        expired = has_expired(error, first=trouble.count == 1)
         if not (may_pass(error) or expired) or limit > self.client.patience.longest_limit:
             raise self.client.in_words(error, self.repo_id) from None
         if pause is None:
@@ -277,11 +277,13 @@ def is_refused(error: Exception) -> bool:
     return isinstance(error, HfHubHTTPError) and not may_pass(error)
 
 
-def came_from_hub(error: Exception) -> bool:
-    """Whether the Hub itself answered, and not the server of files that it redirects to."""
-    return (
-        isinstance(error, HfHubHTTPError) and "/resolve/" in error.response.url.path and is_hub(str(error.response.url))
-    )
+def has_expired(error: Exception, *, first: bool) -> bool:
+    """Whether an address may have expired, and the Hub give a new one. 403 is what it then says, as a rule."""
+    if not isinstance(error, HfHubHTTPError) or may_pass(error):
+        return False
+    asked = error.response.url
+    from_hub = "/resolve/" in asked.path and is_hub(str(asked))  # and not from the server that it redirects to
+    return not from_hub and (first or error.response.status_code == 403)
 
 
 def check_range(answer: httpx2.Response, start: int, end: int, size: int) -> None:

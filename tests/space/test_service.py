@@ -1,9 +1,12 @@
 import json
+import threading
+import time
 
 import pytest
 from safetensors.torch import load_file
 
 from merging.errors import MergeError
+from merging.hub import Hub
 from merging.recipe import ModelRef
 from space.chat import ChatOptions
 from space.demo.hub import MODELS
@@ -328,3 +331,32 @@ def test_a_card_that_the_hub_would_refuse_makes_no_job(merged):
     with pytest.raises(MergeError):
         service.publish(job.id, ADA, repo_id="ada/never", private=True, card="---\nlicense: [oops\n---\n# x\n")
     assert len(service.jobs(ADA)) == before
+
+
+@pytest.mark.parametrize("at", ["/api/models/", "/cdn/"])
+def test_a_job_that_waits_for_the_hub_is_cancelled_at_once(hub, settings, at: str):
+    """While it opens its models."""
+    silent = threading.Event()
+
+    def fall_silent(request):
+        if at not in request.url.path:
+            return None
+        silent.set()
+        return Fault(delay=60)
+
+    def hub_for(token):
+        if service.queue.journal.active():  # else it is for the check
+            hub.fault = fall_silent
+        return Hub(token)
+
+    service = build_service(settings, hub_for=hub_for)
+    try:
+        job = service.merge(BOTH, ADA)
+        assert silent.wait(20)
+        began = time.monotonic()
+        service.cancel(job.id, ADA)
+        assert service.queue.wait(job.id, 10).state == "cancelled"
+        assert time.monotonic() - began < 2
+    finally:
+        hub.fault = None
+        service.close()
