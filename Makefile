@@ -5,13 +5,17 @@ RUN := $(BIN)/.run.stamp
 DEV := $(BIN)/.dev.stamp
 ARGS ?=
 
-.PHONY: demo test check format bench screenshots clean
+.PHONY: demo test soak check format bench screenshots clean
 
 demo: $(RUN)
 	$(BIN)/python app.py --demo $(ARGS)
 
 test: check browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# What takes too long for every change: hundreds of merges with faults on the way.
+soak: $(DEV)
+	$(BIN)/python -m pytest -n 2 $(ARGS) tests/soak/sweep_*.py
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from space.localhub.link import Link
+
 LONGEST_RECORD = 20_000
 
 
@@ -59,6 +61,7 @@ class Wire:
         self.requests: list[Seen] = []
         self.fault: Callable[[Request], Fault | None] | None = None
         self.closing = False
+        self.link: Link | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,6 +71,8 @@ class Wire:
         scope["path"] = scope["raw_path"].decode("latin-1")
         fault = (self.fault and self.fault(Request(scope))) or NO_FAULT
         exchange = Exchange(self, scope, send, fault)
+        if self.link:
+            await self.link.wait()
         await exchange.run(self.app, receive)
         if exchange.is_cut:
             while (await receive())["type"] != "http.disconnect":
@@ -143,6 +148,8 @@ class Exchange:
 
     async def pass_on(self, body: bytes, message: Message, *, more: bool) -> None:
         self.sent += len(body)
+        if self.wire.link:
+            await self.wire.link.carry(len(body))
         await self.forward({**message, "body": body, "more_body": more})
 
     def cut(self, *, recorded: bool) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from space.localhub import routes_accounts, routes_files, routes_pages, routes_repos, routes_sign_in, routes_uploads
 from space.localhub.errors import BadRequest, HubError
 from space.localhub.faults import Fault, Line, Seen, Wire
+from space.localhub.link import Link
 from space.localhub.links import Signer
 from space.localhub.page import error_page
 from space.localhub.services import Limits, Services
@@ -102,6 +103,15 @@ class LocalHub:
     @fault.setter
     def fault(self, choose: Callable[[Request], Fault | None] | None) -> None:
         self.wire.fault = choose
+
+    @property
+    def link(self) -> Link | None:
+        """The line that answers go through; None is as fast as the machine."""
+        return self.wire.link
+
+    @link.setter
+    def link(self, link: Link | None) -> None:
+        self.wire.link = link
 
     def start(self) -> Self:
         sock = socket.create_server((LOOPBACK, self._port))

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from space.localhub import Fault, LocalHub
+from space.localhub.link import Link
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -115,6 +117,15 @@ def test_one_flipped_bit(hub: LocalHub, visitor: httpx2.Client, url: str, bit: i
     got = visitor.get(url).content
     different = [n for n in range(len(CONTENT)) if got[n] != CONTENT[n]]
     assert different == [bit // 8] and got[bit // 8] ^ CONTENT[bit // 8] == 1 << bit % 8
+
+
+def test_a_slow_line_is_shared(hub: LocalHub, visitor: httpx2.Client, url: str) -> None:
+    hub.link = Link(bytes_per_second=4_000_000, latency=0.05)
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        assert all(found.content == CONTENT for found in pool.map(visitor.get, [url, url]))
+    hub.link = None
+    assert 0.55 <= time.monotonic() - began < 5
 
 
 def test_a_hub_stops_at_once_even_when_it_is_silent(tmp_path_factory: pytest.TempPathFactory) -> None:
