@@ -26,19 +26,19 @@ from tests.merging.faults import STUBBORN, AtRandom, OneBit
 from tests.merging.hubs import ANYONE, always, times
 from tests.merging.models import fine_tunes, write_model
 
-SMALL = Options(memory_bytes=24_000_000, threads=2)  # requests of about 500 kB
+SMALL = Options(memory_bytes=32_000_000, threads=2)  # requests of about 500 kB
 NAMES = ["streams/base", "streams/one", "streams/two"]
 EXPERTS = 40
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A base and two fine-tunes of 7 MB each, of many small tensors and a large one, cut into shards differently."""
+    """A base and two fine-tunes of 10 MB each, of many small tensors and a large one, cut into shards differently."""
     root, g = tmp_path_factory.mktemp("models"), torch.Generator().manual_seed(1)
     shapes: dict[str, tuple[int, ...]] = {
         f"model.layers.{n // 8}.experts.{n}.{m}": (96, 128) for n in range(EXPERTS) for m in ("down", "up")
     }
-    shapes |= {"model.embed_tokens.weight": (2000, 600), "model.norm.weight": (128,)}
+    shapes |= {"model.embed_tokens.weight": (5000, 600), "model.norm.weight": (128,)}
     base = {name: torch.randn(shape, generator=g).to(torch.bfloat16) for name, shape in sorted(shapes.items())}
     models = [base, *fine_tunes(base, 2)]
     return [write_model(root / str(n), m, shards=s) for n, (m, s) in enumerate(zip(models, (1, 3, 2), strict=True))]
@@ -87,7 +87,7 @@ def right(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Call
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "ties"])
-@pytest.mark.parametrize("memory", [22_000_000, 61_000_000, 1_000_000_000])
+@pytest.mark.parametrize("memory", [32_000_000, 61_000_000, 1_000_000_000])
 def test_the_bits_are_those_of_folders(hub, right, tmp_path, method: str, memory: int):
     options = Options(memory_bytes=memory, threads=3)
     assert merged(opened(), tmp_path / "out", options, method) == right(method)
@@ -107,7 +107,7 @@ def test_requests_are_few(hub: LocalHub, tmp_path: Path):
     contents = [r for r in hub.requests if "/cdn/" in r.path]
     assert len(shards) == 6
     assert len(contents) == 12  # the header of each, then the rest of it
-    assert max(cast(HubRepo, c.source).received_bytes for c in models.values()) < 1.1 * 7_500_000
+    assert max(cast(HubRepo, c.source).received_bytes for c in models.values()) < 1.1 * 11_000_000
     for c in models.values():
         c.source.close()
 
@@ -126,7 +126,7 @@ def test_faults_on_every_fifth_request(hub: LocalHub, right, tmp_path: Path, see
     hub.fault = faults = AtRandom(seed)
     assert merged(models, tmp_path / "out", SMALL, "task_arithmetic") == right("task_arithmetic")
     taken, stored = received(models)
-    assert len(faults.made) >= 5
+    assert len(faults.made) >= 4
     assert taken <= 1.25 * stored
 
 
@@ -141,7 +141,7 @@ def test_a_flipped_bit_stops_the_merge(hub: LocalHub, tmp_path: Path, seed: int)
     """A weight that it makes huge may be noticed before the shard has come to its end."""
     models = opened()
     hub.fault = fault = OneBit(seed, among=20)
-    with pytest.raises(MergeError, match=r"did not arrive as the Hub keeps it|reaches inf|not finite"):
+    with pytest.raises(MergeError, match=r"did not arrive as the Hub keeps it|reaches inf|NaN or infinite"):
         merged(models, tmp_path / "out", SMALL, "task_arithmetic")
     assert fault.made and not list(tmp_path.iterdir())
 
