@@ -81,8 +81,9 @@ def make_budget(
     cuts: dict[str, Granularity] = {name: (granularities or {}).get(name, "element") for name in tensors}
     units = {name: grain_of(cuts[name], inputs[0].shape) for name, inputs in tensors.items()}
     widest = max(units, key=lambda name: units[name])
+    unit = -(-max(GRAIN, units[widest]) // ALIGNED) * ALIGNED
     need = Need(
-        unit=(unit := -(-max(GRAIN, units[widest]) // ALIGNED) * ALIGNED),
+        unit=unit,
         element=max(sum(DTYPE_BITS[i.dtype] // 8 for i in inputs) for inputs in tensors.values()),
         models=max(len(inputs) for inputs in tensors.values()),
         measures=method.measure is not None,

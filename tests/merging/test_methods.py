@@ -77,7 +77,7 @@ def test_zeros_stay_zeros(method):
 
 @of_many
 def test_the_order_of_models_does_not_matter(method):
-    base, models = noise(300), noise(3, 300, seed=1)
+    base, models = noise(20, 15), noise(3, 20, 15, seed=1)
     weights, order = (0.5, 1.0, -0.25), [2, 0, 1]
     first = run(method.name, models, base, weight=weights)
     second = run(method.name, models[order], base, weight=tuple(weights[i] for i in order))
@@ -503,3 +503,57 @@ def test_changes_that_cannot_be_normalised_are_refused():
     for name in ("breadcrumbs", "della_linear"):
         settings = settings_of(METHODS[name], 2, {"weight": (1.0, -1.0), "normalize": True})
         assert "sum to zero" in (METHODS[name].fault(settings) or "")
+
+
+def test_tsv_by_hand():
+    base = torch.zeros(2, 2)
+    # of two models one direction each is kept: 3 along [1 0], and 5 along [0 1]; both are orthogonal already
+    models = torch.tensor([[[3.0, 0], [0, 1]], [[0, 0], [0, 5]]])
+    torch.testing.assert_close(run("tsv", models, base), rows([3, 0], [0, 5]))
+    # the same direction twice, 3 and 5: each becomes 1 / sqrt(2) of it on both sides, so (3 + 5) / 2
+    models = torch.tensor([[[3.0, 0], [0, 1]], [[5, 0], [0, 0]]])
+    torch.testing.assert_close(run("tsv", models, base), rows([4, 0], [0, 0]))
+    # one model is added whole
+    assert torch.equal(run("tsv", models[:1], base, **{"lambda": 0.5}), rows([1.5, 0], [0, 0.5]))
+    # three have less than a direction each: the mean; and so for what is no matrix
+    three = torch.tensor([[[3.0, 0], [0, 0]], [[0, 3], [0, 0]], [[0, 0], [3, 0]]])
+    torch.testing.assert_close(run("tsv", three, base), rows([1, 1], [1, 0]))
+    torch.testing.assert_close(run("tsv", three[:, 0], base[0]), rows([1, 1])[0])
+
+
+def test_iso_c_by_hand():
+    base = torch.zeros(2, 2)
+    # the changes sum to 3 and 1 along the axes: 2 along both
+    models = torch.tensor([[[3.0, 0], [0, 0]], [[0, 0], [0, 1]]])
+    torch.testing.assert_close(run("iso_c", models, base), rows([2, 0], [0, 2]))
+    # a direction that is not there stays so
+    torch.testing.assert_close(run("iso_c", models[:1], base), rows([3, 0], [0, 0]))
+
+
+def test_iso_cts_by_hand():
+    # four directions, half of them common: the sum has 8, 6, 2, 2 along the axes and keeps the first two; beside these
+    # the models add 2 along the third, and 2 along the fourth. Their mean is 4.5.
+    models = torch.stack([torch.diag(torch.tensor([5.0, 3, 2, 0])), torch.diag(torch.tensor([3.0, 3, 0, 2]))])
+    found = run("iso_cts", models, torch.zeros(4, 4), common_space_fraction=0.5)
+    torch.testing.assert_close(found, 4.5 * torch.eye(4))
+    # fraction 1 is iso_c
+    alike = [run(name, models, torch.zeros(4, 4), common_space_fraction=1.0) for name in ("iso_c", "iso_cts")]
+    assert torch.equal(*alike)
+
+
+@pytest.mark.parametrize("name", ["tsv", "iso_c", "iso_cts"])
+def test_a_matrix_and_its_transpose_are_merged_alike(name):
+    base, models = noise(30, 20), noise(2, 30, 20, seed=1)
+    upright, flat = run(name, models[:1], base), run(name, models[:1].mT, base.T)
+    torch.testing.assert_close(upright, flat.T)
+    if name != "iso_cts":  # which looks at left spaces only
+        torch.testing.assert_close(run(name, models, base), run(name, models.mT, base.T).T)
+
+
+@pytest.mark.parametrize("name", ["tsv", "iso_c", "iso_cts"])
+def test_directions_that_are_not_there_add_nothing(name):
+    """Changes as of LoRA, and none at all."""
+    base, low = noise(40, 30), noise(2, 40, 3, seed=1) @ noise(2, 3, 30, seed=2)
+    change = run(name, base + low, base).double() - base
+    assert torch.linalg.matrix_rank(change, rtol=1e-4) <= 6
+    assert torch.equal(run(name, torch.stack([base, base]), base), base)
