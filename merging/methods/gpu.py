@@ -247,3 +247,14 @@ def column_grams(tensors: Tensor, row: int) -> Sums:
 
 def column(values: Array, like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.device)[:, None]
+
+
+def importance(base: Tensor, model: Tensor, row: int) -> Tensor:
+    start, end = base.double().view(-1, row), model.double().view(-1, row)
+    p, q = (x.softmax(1).add_(1e-8) for x in (end, start))
+    divergence = (p * (p / q).log_() - (p - q)).sum(1, keepdim=True).clamp_min_(0)
+    return ((end - start).abs_() * divergence).float().view(-1)
+
+
+def take_from(base: Tensor, model: Tensor, scores: Tensor, cut: float) -> Tensor:
+    return torch.where(scores.double() >= cut, model, base)

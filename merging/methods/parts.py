@@ -219,3 +219,18 @@ def column_grams(tensors: Array, row: int) -> Sums:
     """The inner products of each of the stack with each, for each column of rows so long: float64 [n, n, columns]."""
     found: Sums = forms(tensors).column_grams(tensors, row)
     return found
+
+
+def importance(base: Array, model: Array, row: int) -> Array:
+    """|change| * KL(softmax(model) || softmax(base)), with a softmax for each row of that length: [m].
+
+    1e-8 is added to each probability. Computed in float64, rounded to float32.
+    """
+    found: Array = forms(base).importance(base, model, row)
+    return found
+
+
+def take_from(base: Array, model: Array, scores: Array, cut: float) -> Array:
+    """The model where the score is `cut` or more, the base elsewhere: [m]."""
+    found: Array = forms(base).take_from(base, model, scores, cut)
+    return found

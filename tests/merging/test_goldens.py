@@ -28,9 +28,7 @@ GOLDENS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 DEFAULTS = {"density": 1.0, "scale": 1.0, "gamma": 0.01}  # of settings with one value per model
 
 # Methods that the engine does not have yet. Empty this as they are added.
-AWAITED = {
-    "arcee_fusion",
-}  # fmt: skip
+AWAITED: set[str] = set()
 
 # Where we mean to differ from mergekit: the recipe, a part of the tensor's name, why.
 INTENDED = {

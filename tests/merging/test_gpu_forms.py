@@ -83,6 +83,14 @@ def test_blends_have_the_same_bits():
         same(loops.mix_columns(X, columns), gpu.mix_columns(there(X), columns))
 
 
+def test_importances_agree():
+    for row in (1, 73, 10_001):
+        ours, theirs = loops.importance(X[0], X[1], row), gpu.importance(there(X[0]), there(X[1]), row)
+        np.testing.assert_allclose(ours, theirs.cpu().numpy(), rtol=1e-6)
+        cut = float(np.median(ours))
+        same(loops.take_from(X[0], X[1], ours, cut), gpu.take_from(there(X[0]), there(X[1]), there(ours), cut))
+
+
 @pytest.mark.parametrize("start", [0, 1, 4095, 10**10 + 1])
 def test_what_is_kept_has_the_same_bits(start):
     models, low = X[1:].copy(), np.array([0.0, 0.02, math.inf], np.float32)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import merging.methods
 from merging.methods import METHODS, Method
+from merging.methods.parts import importance
 from merging.methods.spec import method as declare
 from tests.merging.kernels import noise, run, settings_of
 
@@ -557,3 +558,25 @@ def test_directions_that_are_not_there_add_nothing(name):
     change = run(name, base + low, base).double() - base
     assert torch.linalg.matrix_rank(change, rtol=1e-4) <= 6
     assert torch.equal(run(name, torch.stack([base, base]), base), base)
+
+
+def test_arcee_fusion_by_hand():
+    base, model = torch.zeros(3, 2), torch.tensor([[[1.0, 0], [2, 2], [0, 0]]])
+    # the second row moved as a whole, so its softmax is the same, and the third not at all: only the first row counts.
+    # Importances KL * [1 0], 0, 0: median and quartiles are 0, and all that is 0 or more is taken.
+    assert torch.equal(run("arcee_fusion", model, base), model[0])
+    # importances of one row go by the changes: 1 2 3 4 5 10 in ascending order (times KL); quartiles at places
+    # floor(5 / 4) = 1, 2, floor(15 / 4) = 3: 3 + 1.5 * (4 - 2) = 6, so only the 10 is taken
+    row = torch.tensor([1.0, -2, 3, -4, 5, -10])
+    assert run("arcee_fusion", row[None], torch.zeros(6)).tolist() == [0, 0, 0, 0, 0, -10]
+
+
+def test_importance_where_distributions_are_far_apart_and_near():
+    """Beside the plain formula, in float64."""
+    for by in (1e-3, 0.1, 30.0):
+        base = noise(5, 700).double()
+        model = (base + by * noise(5, 700, seed=1)).float().double()
+        p, q = (x.float().double().softmax(1) + 1e-8 for x in (model, base))
+        expected = (model - base.float()).abs() * (p * (p / q).log()).sum(1, keepdim=True)
+        found = importance(base.float().numpy().ravel(), model.float().numpy().ravel(), 700)
+        torch.testing.assert_close(torch.from_numpy(found).view(5, 700).double(), expected, rtol=1e-6, atol=0)
