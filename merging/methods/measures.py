@@ -20,9 +20,12 @@ Ranks = Sequence[tuple[int, ...]]  # of each row, from 1 for the largest
 
 
 def magnitude_cuts(shape: Shape, settings: Settings) -> Generator[Pass, Counts, tuple[float, ...]]:
-    """For each model the magnitude of its k-th largest change, k = int(density * size); infinity for k = 0."""
+    """For each model the magnitude of its k-th largest change, k = int(density * size) and at least 1.
+
+    Infinity where nothing is to be kept: at density 0, and of an empty tensor.
+    """
     numel = math.prod(shape)
-    ranks = [int(density * numel) for density in settings["density"]]
+    ranks = [min(numel, max(1, int(density * numel))) if density > 0 else 0 for density in settings["density"]]
     if all(k in (0, numel) for k in ranks):
         return tuple(0.0 if k else NOTHING for k in ranks)
     found = yield from kth_largest([(max(k, 1),) for k in ranks], changes)

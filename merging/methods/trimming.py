@@ -60,12 +60,13 @@ def ties(
 ) -> Array:
     """Trim small changes, let the models vote on each sign, average those that agree.
 
-    As in mergekit, and unlike the paper: the trim is per tensor, the vote is on weighted changes, a tied vote elects
-    +, and the sum is divided by the weights of the models that agree (by 1 where these sum to zero). So with
-    `normalize` a single negative weight adds its change instead of taking it away; set normalize: false to negate.
+    As in mergekit, and unlike the paper: the trim is per tensor and keeps at least one change unless density is 0, the
+    vote is on weighted changes, a tied vote elects +, and the sum is divided by the weights of the models that agree
+    (by 1 where these sum to zero). So with `normalize` a single negative weight adds its change instead of taking it
+    away; set normalize: false to negate.
 
     Unlike mergekit: all changes as large as the k-th largest are kept, k = int(density * size), where mergekit takes
-    whichever its sort puts first; and k = 0 keeps none, where mergekit stops with an assertion.
+    whichever its sort puts first.
     """
     bands, factors = measured
     kept = keep_between(deltas, bands)

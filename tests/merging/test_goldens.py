@@ -32,7 +32,6 @@ AWAITED: set[str] = set()
 
 # Where we mean to differ from mergekit: the recipe, a part of the tensor's name, why.
 INTENDED = {
-    ("ties-sparse", "norm"): "int(density * size) is 0, so none is kept; mergekit keeps at least one.",
     ("karcher-base-model", ""): "mergekit averages a base_model in that is not among the models.",
 }
 # What mergekit merges and the engine refuses, with a word of the reason.

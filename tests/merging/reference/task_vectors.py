@@ -15,9 +15,9 @@ def task_arithmetic(
 
 
 def trim(delta: Array, density: float) -> Array:
-    keep = int(density * delta.size)
-    if keep == 0:
+    if density == 0 or delta.size == 0:
         return np.zeros_like(delta)
+    keep = max(1, int(density * delta.size))
     threshold = np.sort(np.abs(delta).ravel())[::-1][keep - 1]
     return np.where(np.abs(delta) >= threshold, delta, 0)
 
