@@ -1,22 +1,24 @@
-"""The command line: `python -m merging check | merge | methods`."""
+"""The command line: `python -m merging check | merge | verify | methods`."""
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 
 if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and a typing mistake answer at once
     from merging.checkpoint import Checkpoint
     from merging.compatibility import Check
-    from merging.hub import Hub
+    from merging.engine import Options, Progress
+    from merging.hub import Delivery, Hub
     from merging.recipe import ModelRef, Recipe
 
 FINE, BLOCKED, UNUSABLE, STOPPED = 0, 1, 2, 130
@@ -36,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MergeError as e:
         sys.stderr.write(f"{e}\n")
         return UNUSABLE if isinstance(e, Unusable) else FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be gone
-            sys.stderr.write("\nStopped. Nothing was left behind.\n")
+            sys.stderr.write(f"\nStopped. {str(stop) or 'Nothing was left behind.'}\n")
         return STOPPED
 
 
@@ -53,7 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m merging", description="Merge fine-tuned language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_check(commands.add_parser("check", help="say whether the models of a recipe belong together, and the cost"))
-    add_merge(commands.add_parser("merge", help="check a recipe, and merge its models into a folder"))
+    add_merge(commands.add_parser("merge", help="check a recipe, and merge its models into a folder or a Hub repo"))
+    add_verify(commands.add_parser("verify", help="read a published merge again, and compare it with its report"))
     methods = commands.add_parser("methods", help="list the merge methods and their parameters")
     methods.add_argument("--json", action="store_true", help="for programs")
     methods.set_defaults(run=run_methods)
@@ -72,7 +75,10 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     parser.description = "Exit status: 0 merged, 1 blocked or failed, 2 unusable recipe, 130 stopped."
     add = parser.add_argument
     add("recipe", type=Path, help="a YAML file in mergekit's language")
-    add("out", type=Path, help="the folder to make; it must not exist")
+    add("out", type=Path, nargs="?", help="the folder to make; it must not exist")
+    add("--publish", metavar="OWNER/NAME", help="push each shard to this new Hub repo when it is finished; without OUT "
+        "nothing else is kept")  # fmt: skip
+    add("--public", action="store_true", help="let everyone see the repo (default: it is private)")
     add("--allow", action="append", default=[], metavar="FINDING", help="merge although this finding blocks")
     add("--memory", type=size, default=size("1GB"), help="for the blocks of tensors in work (default: 1GB)")
     add("--shard-size", type=size, default=size("5GB"), help="of one output file, at most (default: 5GB)")
@@ -86,6 +92,13 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 def add_cache(parser: argparse.ArgumentParser) -> None:
     words = "read files in place that the Hugging Face cache here holds already, instead of streaming them from the Hub"
     parser.add_argument("--cache", action="store_true", help=words)
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Exit status: 0 it is what its report says, 1 it is not, or cannot be read."
+    parser.add_argument("repo", metavar="OWNER/NAME", help="a model that was published with Alloy")
+    parser.add_argument("--all", action="store_true", help="read every byte (default: a tenth, chosen by chance)")
+    parser.set_defaults(run=run_verify)
 
 
 def size(text: str) -> int:
@@ -137,22 +150,133 @@ def run_check(given: argparse.Namespace) -> int:
 def run_merge(given: argparse.Namespace) -> int:
     from merging import console
     from merging.compatibility import check
-    from merging.engine import Options, merge
-    from merging.writer import check_place
+    from merging.engine import Options
+    from merging.perseverance import persevere
 
-    check_place(given.out)
+    out = place_of(given)
     options = Options(given.memory, given.shard_size, given.threads, given.device)
     check_allowed(given.allow)
     with ExitStack() as opened:
         recipe = read_recipe(given.recipe)
         recipe = recipe if given.seed is None else replace(recipe, seed=given.seed)
+        hub = publishing_hub(given)
         models = open_models(recipe, opened, cached=given.cache)
-        found = check(recipe, models, options, out=given.out)
+        found = check(recipe, models, options, out=out)
         console.print_check(found, to_stderr=True)
         refuse_blocked(found, given.allow)
-        progress = opened.enter_context(closing(merge(recipe, models, given.out, options, findings=found.findings)))
-        console.follow(progress)
-    sys.stderr.write(f"Merged into {given.out}.\n")
+        attempts = Attempts(given, recipe, models, options, found, out, hub)
+        try:
+            with closing(persevere(attempts.each())) as steps:
+                console.follow(steps)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(attempts.left()) from None
+    if given.out:
+        sys.stderr.write(f"Merged into {given.out}.\n")
+    if attempts.url:
+        sys.stderr.write(f"Published at {attempts.url}.\n")
+    return FINE
+
+
+def place_of(given: argparse.Namespace) -> Path:
+    """The folder to make, or the one beside which shards wait for their way to the Hub."""
+    from merging.writer import check_place
+
+    if given.public and not given.publish:
+        raise Unusable("--public says who may see a published repo. Say which with --publish owner/name.")
+    if given.out:
+        check_place(given.out)
+        return Path(given.out)
+    if not given.publish:
+        raise Unusable("Say where the merge goes: a folder, or --publish owner/name.")
+    cache = Path(os.environ.get("ALLOY_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "alloy")
+    folder = cache.expanduser().absolute() / "publishing"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / "merge"
+
+
+def publishing_hub(given: argparse.Namespace) -> "Hub | None":
+    """The Hub of the person at this machine, who may publish there; None where nothing is published."""
+    if not given.publish:
+        return None
+    from merging.hub import Hub, local_token
+
+    hub = Hub(local_token())
+    hub.check_owner(given.publish)
+    return hub
+
+
+@dataclass
+class Attempts:
+    """One merge, as often as faults that pass make it necessary."""
+
+    given: argparse.Namespace
+    recipe: "Recipe"
+    models: "dict[ModelRef, Checkpoint]"
+    options: "Options"
+    found: "Check"
+    out: Path
+    hub: "Hub | None"
+    delivery: "Delivery | None" = None
+    kept: bool = False  # what was finished, by the last attempt
+
+    def left(self) -> str:
+        """What a stop leaves, in words; empty where that is nothing."""
+        if self.kept:
+            return "What was finished is kept: the same command goes on from there."
+        return self.delivery.left if self.delivery else ""
+
+    @property
+    def url(self) -> str:
+        return self.delivery.url if self.delivery else ""
+
+    def each(self) -> "Iterator[Generator[Progress, None, None]]":
+        yield self.merge(self.models)
+        while True:
+            yield self.again()
+
+    def again(self) -> "Generator[Progress, None, None]":
+        """With the models opened anew: of the old ones nothing more can be read. The commits stay the same."""
+        from merging.naming import commit_of
+
+        pins = {ref: commit_of(ref, model) or ref for ref, model in self.models.items()}
+        with ExitStack() as opened:
+            models = {ref: open_one(pin, HubWhenNeeded(self.given.cache), opened) for ref, pin in pins.items()}
+            yield from self.merge(models)
+
+    def merge(self, models: "dict[ModelRef, Checkpoint]") -> "Generator[Progress, None, None]":
+        from merging.engine import merge
+
+        if self.hub:
+            message = f"Merge with Alloy ({self.recipe.method})"
+            keeps = self.given.out is not None
+            self.delivery = self.hub.deliver(
+                self.given.publish, private=not self.given.public, message=message, keeps_files=keeps
+            )
+        self.kept = False
+        try:
+            yield from merge(
+                self.recipe, models, self.out, self.options, findings=self.found.findings, delivery=self.delivery
+            )
+        except Kept:
+            self.kept = True
+            raise
+
+
+def run_verify(given: argparse.Namespace) -> int:
+    from merging import console
+    from merging.hub import Hub, HubRepo, local_token, verify
+    from merging.recipe import ModelRef
+
+    repo = Hub(local_token()).open(ModelRef(given.repo))
+    assert isinstance(repo, HubRepo), "the Hub opens repos"
+    with closing(repo):
+        result = console.follow_verification(verify(repo, whole=given.all))
+    for fault in result.faults:
+        sys.stderr.write(f"{fault}\n")
+    if result.faults:
+        raise MergeError(f"{given.repo} is not what its report says.")
+    sys.stderr.write(f"{given.repo} is what its report says: {result.shards} of {result.of} shards read again, "
+                     f"{result.read_bytes:,} bytes.\n")  # fmt: skip
     return FINE
 
 
@@ -191,16 +315,22 @@ def read_recipe(path: Path) -> "Recipe":
 
 def open_models(recipe: "Recipe", opened: ExitStack, *, cached: bool) -> "dict[ModelRef, Checkpoint]":
     """Every model of the recipe, closed when `opened` is."""
-    from merging.opening import is_folder, open_folder
     from merging.recipe import all_models
 
     found, hub = {}, HubWhenNeeded(cached)
     for ref in all_models(recipe):
         try:
-            found[ref] = open_folder(ref) if is_folder(ref) else hub.open(ref)
+            found[ref] = open_one(ref, hub, opened)
         except MergeError as e:
             raise Unusable(str(e)) from e
-        opened.callback(found[ref].source.close)
+    return found
+
+
+def open_one(ref: "ModelRef", hub: "HubWhenNeeded", opened: ExitStack) -> "Checkpoint":
+    from merging.opening import is_folder, open_folder
+
+    found = open_folder(ref) if is_folder(ref) else hub.open(ref)
+    opened.callback(found.source.close)
     return found
 
 

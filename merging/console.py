@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from merging.methods import Method, Param
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from merging.hub import Verified
 
 MARKS = {"block": ("BLOCK", "bold red"), "warn": ("warn", "yellow"), "ok": ("ok", "green")}
 QUIET = 5.0  # seconds between two lines where there is no terminal
@@ -175,3 +177,17 @@ def line_of(step: Progress, seconds: float, found: int = 0) -> str:
         f"{100 * step.done_bytes // max(step.total_bytes, 1)} %, {step.done_bytes / 1e9:.2f} of "
         f"{step.total_bytes / 1e9:.2f} GB, {rate / 1e9:.2f} GB/s, {left:.0f} s left"
     )
+
+
+def follow_verification(steps: "Generator[Verified, None, Verified]") -> "Verified":
+    """Show how far it is now and then; what was found in the end."""
+    said = time.monotonic()
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            found: Verified = end.value
+            return found
+        if time.monotonic() - said >= QUIET:
+            said = time.monotonic()
+            sys.stderr.write(f"{step.read_bytes / 1e9:.2f} of {step.total_bytes / 1e9:.2f} GB\n")

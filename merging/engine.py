@@ -5,8 +5,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 from merging.blocks import Job, copy_block, measure_block, merge_block
 from merging.checkpoint import INDEX, Checkpoint
+from merging.delivery import Delivery
 from merging.device import Device, choose_device
 from merging.donor import donated_files
+from merging.errors import Kept, MergeError
 from merging.heads import compare_heads
 from merging.identity import digest_of
 from merging.layer_config import stacked_config
@@ -23,7 +25,7 @@ from merging.methods import METHODS
 from merging.plan import Plan, Shard, index_of, make_plan, reads
 from merging.reading import Range
 from merging.recipe import ModelRef, Recipe
-from merging.report import Outcome, make_report, now, read_cards, report_files, written_dtype
+from merging.report import RECIPE, Record, now, read_cards, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
 from merging.staging import Stage, found_again, staged
 from merging.writer import ShardFile, check_place, check_space, write_files
@@ -72,6 +74,7 @@ class Run:
     device: Device
     stage: Stage
     stopped: threading.Event
+    delivery: Delivery | None = None
     done_bytes: int = 0
     tensors_done: int = 0
     tensor: str = ""  # the last one that was worked on
@@ -86,13 +89,14 @@ class Run:
 
 def merge(
     recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], out: Path, options: Options | None = None,
-    *, findings: tuple[object, ...] = (),
+    *, findings: tuple[object, ...] = (), delivery: Delivery | None = None,
 ) -> Generator[Progress, None, None]:  # fmt: skip
     """Merge into the folder `out`, which must not exist; it appears whole at the end, or not at all.
 
     Yields progress. Leaving the loop (closing the iterator) cancels the merge and removes what was staged; but what a
     kill left of the same merge is found again, and only the shards that are missing are made. In the folder: shards
     and index, config, generation config and tokenizer files whole, README.md, merge_recipe.yaml, merge_report.json.
+    With a delivery, shards go there as they are finished; where it keeps no files, `out` only says where to stage.
     """
     options, started = options or Options(), now()
     check_place(out)
@@ -103,21 +107,86 @@ def merge(
     )  # fmt: skip
     used = {model: checkpoints[model] for model in plan.models}
     models = list(used.values())
-    with staged(out, digest_of(recipe, used, plan, device.name), started) as stage:
-        run = Run(recipe, models, plan, device, stage, threading.Event())
-        yield from in_background(run, lambda: stage.recover(plan))
-        yield from tell_what_was_found(run)
-        check_space(out, plan.disk_bytes - sum(s.nbytes for s in plan.shards if s.file in stage.complete))
-        cards = yield from in_background(run, lambda: begin(run, used))
-        expect(run)
-        yield from write_shards(run)
-        yield from in_background(run, lambda: [c.source.verified() for c in models], len(plan.shards))
-        if (index := index_of(plan)) is not None:
-            write_files(stage.folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
-        outcome = Outcome(stage.started, now(), device.name, options.shard_bytes, stage.complete)
-        report = make_report(recipe, used, plan, outcome, findings)
-        write_files(stage.folder, report_files(report, cards, recipe, used))
-    yield progress(run, len(plan.shards), plan.read_bytes + plan.write_bytes)
+    stays = delivery is None or delivery.keeps_files
+    with staged(out, digest_of(recipe, used, plan, device.name), started, stays=stays) as stage:
+        run = Run(recipe, models, plan, device, stage, threading.Event(), delivery)
+        record = partial(Record, recipe, used, plan, findings, device=device.name, shard_bytes=options.shard_bytes)
+        with delivering(run):
+            yield from make(run, used, record)
+    yield progress(run, len(plan.shards), whole(run))
+
+
+def make(run: Run, used: Mapping[ModelRef, Checkpoint], record_of: Callable[..., Record]) -> Iterator[Progress]:
+    """All of a merge inside its stage: what may fail early first, then the weights, then what is told of them."""
+    stage, plan, delivery = run.stage, run.plan, run.delivery
+    cards = yield from in_background(run, lambda: begin(run, used))
+    record = record_of(cards=cards, repo_id=delivery.repo_id if delivery else None)
+    if delivery:
+        yield from delivered(run, delivery.begin(stage, record.draft()))
+    yield from in_background(run, lambda: stage.recover(plan, delivery.has if delivery else lambda file, sha256: False))
+    yield from tell_what_was_found(run)
+    check_space(stage.out, needed_bytes(run))
+    expect(run)
+    yield from write_shards(run)
+    yield from in_background(run, lambda: [c.source.verified() for c in run.checkpoints], len(plan.shards))
+    if (index := index_of(plan)) is not None:
+        write_files(stage.folder, [(INDEX, json.dumps(index, indent=2, ensure_ascii=False).encode())])
+    write_files(stage.folder, record.files(stage.started, stage.finished(now()), stage.complete).items())
+    if delivery:
+        yield from sent(run, 0)
+        yield from delivered(run, delivery.finish(stage.small_files() | {RECIPE: record.public_recipe()}))
+
+
+def needed_bytes(run: Run) -> int:
+    """Free space for what is still to be written: all of it, or two shards at a time where they leave again."""
+    others = run.plan.disk_bytes - run.plan.write_bytes
+    missing = sorted(s.nbytes for s in run.plan.shards if s.file not in run.stage.complete)
+    return others + sum(missing if run.delivery is None or run.delivery.keeps_files else missing[-2:])
+
+
+@contextmanager
+def delivering(run: Run) -> Iterator[None]:
+    """Say what is left elsewhere when the block is not left well; take it back when nobody can go on from there."""
+    delivery = run.delivery
+    try:
+        yield
+    except Kept as error:
+        error.args = (f"{error} {delivery.rest() if delivery else ''}".strip(),)
+        raise
+    except MergeError as error:
+        error.args = (f"{error} {delivery.take_back() if delivery else ''}".strip(),)
+        raise
+    except BaseException:
+        if delivery:
+            delivery.take_back()
+        raise
+    finally:
+        if delivery:
+            delivery.close()
+
+
+def delivered(run: Run, future: "Future[Any]") -> Iterator[Progress]:
+    """Wait for the delivery. When it fails, the merge can go on later."""
+    while not wait([future], timeout=WORD).done:
+        yield progress(run, 1, run.done_bytes)
+    kept(future.result)
+
+
+def sent(run: Run, most: int) -> Iterator[Progress]:
+    """Wait until no more than so many shards are on their way."""
+    while run.delivery and kept(run.delivery.waiting) > most:
+        run.tensor = "sending finished shards"
+        yield progress(run, len(run.stage.complete), run.done_bytes)
+        time.sleep(WORD / 4)
+
+
+def kept(ask: Callable[[], Result]) -> Result:
+    try:
+        return ask()
+    except Kept:
+        raise
+    except MergeError as error:
+        raise Kept(str(error)) from None
 
 
 def tell_what_was_found(run: Run) -> Iterator[Progress]:
@@ -172,6 +241,7 @@ def write_shards(run: Run) -> Iterator[Progress]:
     with threads(run.plan.budget.workers) as pool:
         try:
             for number, shard in enumerate(run.plan.shards, 1):
+                yield from sent(run, 1 if run.delivery and not run.delivery.keeps_files else len(run.plan.shards))
                 if shard.file not in run.stage.complete:
                     file = ShardFile(run.stage.part(shard), shard.header, shard.nbytes)
                     with closing(file):
@@ -179,6 +249,8 @@ def write_shards(run: Run) -> Iterator[Progress]:
                         yield from write_shard(run, number, shard, file, pool)
                         sha256 = file.finish()
                     run.stage.keep(shard, sha256)
+                if run.delivery:
+                    run.delivery.take(shard.file, run.stage.complete[shard.file])
         except BaseException:
             run.stop()
             raise
@@ -232,6 +304,11 @@ def note(run: Run, finished: Finished, file: ShardFile) -> None:
 
 
 def progress(run: Run, shard: int, done_bytes: int) -> Progress:
-    total = run.plan.read_bytes + run.plan.write_bytes
     tensors = sum(len(s.steps) for s in run.plan.shards)
-    return Progress(min(done_bytes, total), total, run.tensor, run.tensors_done, tensors, shard, len(run.plan.shards))
+    done = min(whole(run), done_bytes + (run.delivery.sent_bytes if run.delivery else 0))
+    return Progress(done, whole(run), run.tensor, run.tensors_done, tensors, shard, len(run.plan.shards))
+
+
+def whole(run: Run) -> int:
+    """The bytes to move in all: in, out, and away."""
+    return run.plan.read_bytes + run.plan.write_bytes * (2 if run.delivery else 1)

@@ -8,5 +8,15 @@ class MergeError(Exception):
     """
 
 
-class Passing(MergeError):
-    """What went wrong is likely to pass: the same again later may succeed, so what is complete is worth keeping."""
+class Kept(MergeError):
+    """What was asked for has stopped, but what is complete of it is kept: the same again goes on from there."""
+
+
+class Passing(Kept):
+    """What went wrong is likely to pass by itself: the same again a little later may succeed."""
+
+    wait: float = 0  # seconds that a server asked for
+
+
+class SignedOut(Kept):
+    """The token is missing or has expired: it goes on when its owner has signed in."""

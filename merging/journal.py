@@ -1,13 +1,16 @@
 """What is complete of a merge under way: lines of JSON, each on the disk before anybody relies on it."""
 
+import errno
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from merging.errors import MergeError
+from merging.writer import writing
 
 Entry = Mapping[str, Any]
 
@@ -16,7 +19,7 @@ class Journal:
     """Belongs to one process at a time, and to nobody when that is gone. A line that was cut off never was."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.lock = path, threading.Lock()
         self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,10 +47,11 @@ class Journal:
         """Write an entry down for good."""
         entry = {"kind": kind, **facts}
         line = json.dumps(entry).encode() + b"\n"
-        if os.write(self.handle, line) != len(line):
-            raise MergeError(f"There is no space left to write {self.path}. Free some, or choose another disk.")
-        os.fsync(self.handle)
-        self.entries.append(entry)
+        with self.lock, writing(self.path):
+            if os.write(self.handle, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self.handle)
+            self.entries.append(entry)
 
     def of_kind(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries if entry["kind"] == kind]

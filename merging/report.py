@@ -2,14 +2,14 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from merging import __version__
-from merging.card import read_front_matter, write_card
+from merging.card import read_front_matter, with_repo_id, write_card
 from merging.checkpoint import MAX_JSON_BYTES, Checkpoint
 from merging.methods import METHODS
 from merging.naming import commit_of, private_recipe, public_names, public_recipe, with_models, without_paths
@@ -162,13 +162,37 @@ def read_card(checkpoint: Checkpoint) -> Mapping[str, Any]:
     return read_front_matter((checkpoint.text(CARD) or "") if fits else "")
 
 
-def report_files(
-    report: Mapping[str, Any], cards: Mapping[str, Any], recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]
-) -> Iterator[tuple[str, bytes]]:
-    """The recipe, the report and the card: name and content. The recipe alone tells where folders lie."""
-    yield RECIPE, to_yaml(private_recipe(recipe, checkpoints)).encode()
-    yield REPORT, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
-    yield CARD, write_card(report, cards).encode()
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is told of a merge, but for how it came out."""
+
+    recipe: Recipe
+    checkpoints: Mapping[ModelRef, Checkpoint]
+    plan: Plan
+    findings: Sequence[object]
+    cards: Mapping[str, Any]  # the front matter of each model's card
+    device: str
+    shard_bytes: int
+    repo_id: str | None = None  # where it is published, if that is known already
+
+    def files(self, started: datetime, finished: datetime, sha256: Mapping[str, str]) -> dict[str, bytes]:
+        """The recipe, the report and the card by name. The recipe alone tells where folders lie."""
+        outcome = Outcome(started, finished, self.device, self.shard_bytes, sha256)
+        report = make_report(self.recipe, self.checkpoints, self.plan, outcome, self.findings)
+        card = write_card(report, self.cards)
+        return {
+            RECIPE: to_yaml(private_recipe(self.recipe, self.checkpoints)).encode(),
+            REPORT: (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode(),
+            CARD: (with_repo_id(card, self.repo_id) if self.repo_id else card).encode(),
+        }
+
+    def draft(self) -> str:
+        """The card as far as it is known before the weights are."""
+        none = dict.fromkeys((shard.file for shard in self.plan.shards), "0" * 64)
+        return self.files(now(), now(), none)[CARD].decode()
+
+    def public_recipe(self) -> bytes:
+        return to_yaml(public_recipe(self.recipe, self.checkpoints)).encode()
 
 
 def now() -> datetime:

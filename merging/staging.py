@@ -6,13 +6,13 @@ After a kill or a power cut both stay, and the same merge goes on from there. An
 import glob
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from merging.errors import Passing
+from merging.errors import Kept
 from merging.journal import Journal
 from merging.plan import Plan, Shard
 from merging.writer import check_place, flush, flush_folder, writing
@@ -45,14 +45,15 @@ class Stage:
             self.folder.mkdir(exist_ok=True)
             flush(self.out.parent)
 
-    def recover(self, plan: Plan) -> None:
-        """Find what an earlier run left complete, reading all of it; remove what is not."""
+    def recover(self, plan: Plan, sent: Callable[[str, str], bool]) -> None:
+        """Find what an earlier run left complete, reading all of it, or has sent away; remove what is not."""
         known = {entry["file"]: entry["sha256"] for entry in self.journal.of_kind("shard")}
         for shard in plan.shards:
-            if shard.file in known and self.holds(shard, known[shard.file]):
-                self.complete[shard.file] = known[shard.file]
-        for path in self.folder.glob("*.safetensors*"):
-            if path.name not in self.complete:
+            sha256 = known.get(shard.file, "")
+            if sha256 and (self.holds(shard, sha256) or sent(shard.file, sha256)):
+                self.complete[shard.file] = sha256
+        for path in self.folder.iterdir():
+            if path.name.endswith((".safetensors", PART)) and path.name not in self.complete:
                 path.unlink()
 
     def holds(self, shard: Shard, sha256: str) -> bool:
@@ -75,6 +76,19 @@ class Stage:
             self.journal.add("shard", file=shard.file, bytes=shard.nbytes, sha256=sha256)
         self.complete[shard.file] = sha256
 
+    def finished(self, at: datetime) -> datetime:
+        """When all shards were complete, `at` if that is now: what is told of the merge does not change after."""
+        if (known := self.journal.last("whole")) is None:
+            self.journal.add("whole", at=at.isoformat())
+            return at
+        return datetime.fromisoformat(known["at"])
+
+    def small_files(self) -> dict[str, bytes | Path]:
+        """All but the shards, by their paths in the folder."""
+        files = (p for p in self.folder.rglob("*") if p.is_file())
+        named: dict[str, bytes | Path] = {p.relative_to(self.folder).as_posix(): p for p in files}
+        return {name: path for name, path in named.items() if name not in self.complete}
+
     def others(self) -> list[Path]:
         """What other merges into the same place have left."""
         found = self.out.parent.glob(f".{glob.escape(self.out.name)}.*{PARTIAL}")
@@ -94,10 +108,10 @@ class Stage:
 
 
 @contextmanager
-def staged(out: Path, digest: str, started: datetime) -> Iterator[Stage]:
-    """The stage of this merge, which becomes `out` when the block ends well.
+def staged(out: Path, digest: str, started: datetime, *, stays: bool = True) -> Iterator[Stage]:
+    """The stage of this merge, which becomes `out` when the block ends well, or goes when nothing of it stays here.
 
-    It is removed when the block is left in another way, but for a fault that passes.
+    It is removed when the block is left in another way, but for an error after which one can go on.
     """
     check_place(out)
     folder = out.parent / f".{out.name}.{digest[:12]}{PARTIAL}"
@@ -106,13 +120,17 @@ def staged(out: Path, digest: str, started: datetime) -> Iterator[Stage]:
     try:
         stage.begin(digest, started)
         yield stage
-        stage.finish()
-    except Passing as error:
-        if not stage.complete:
+        if stays:
+            stage.finish()
+        else:
             stage.remove()
-            raise
-        shards = f"{len(stage.complete)} finished shard{'s are' if len(stage.complete) > 1 else ' is'}"
-        raise type(error)(f"{error} {shards} kept: the same merge goes on from there.") from None
+    except Kept as error:
+        if not stage.journal.entries[1:]:
+            stage.remove()
+        elif count := len(stage.complete):
+            shards = "1 finished shard is" if count == 1 else f"{count} finished shards are"
+            error.args = (f"{error} {shards} kept: the same merge goes on from there.",)
+        raise
     except BaseException:
         stage.remove()
         raise

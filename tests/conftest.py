@@ -1,30 +1,12 @@
 """Tests touch no address but loopback, and no home folder but their own."""
 
-import os
 import socket
-import tempfile
 from pathlib import Path
 
+import pytest
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-# huggingface_hub reads these when it is imported, so they are set before any test module is.
-HUB_PORT = free_port()
-os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{HUB_PORT}"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="alloy-test-hf-")
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.pop("HF_TOKEN", None)
-
-import pytest  # noqa: E402
-
-from tests.hub_fixture import local_hub, repo_id, server  # noqa: E402, F401
+import tests.environment  # noqa: F401 - first of all
+from tests.hub_fixture import local_hub, repo_id, server  # noqa: F401
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

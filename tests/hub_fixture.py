@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from space.localhub import LocalHub
-from tests.conftest import HUB_PORT
+from tests.environment import HUB_PORT
 
 ADA_TOKEN = "hf_ada_token_for_tests"
 ADA_READ_TOKEN = "hf_ada_read_token"

@@ -2,13 +2,16 @@
 
 from merging.hub.access import Account, Hub, local_token, open_model, open_models
 from merging.hub.client import check_repo_id
+from merging.hub.delivery import Delivery
 from merging.hub.publication import Upload
 from merging.hub.repo import HubRepo
+from merging.hub.verification import Verified, verify
 from merging.hub.words import HubFault, TokenRefused, UnknownRepo
 from merging.patience import Patience
 
 __all__ = [
     "Account",
+    "Delivery",
     "Hub",
     "HubFault",
     "HubRepo",
@@ -16,8 +19,10 @@ __all__ = [
     "TokenRefused",
     "UnknownRepo",
     "Upload",
+    "Verified",
     "check_repo_id",
     "local_token",
     "open_model",
     "open_models",
+    "verify",
 ]

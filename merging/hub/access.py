@@ -14,8 +14,10 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
 from merging.checkpoint import Checkpoint, Folder, Source, open_checkpoint
-from merging.errors import MergeError
+from merging.errors import MergeError, SignedOut
 from merging.hub.client import Client, check_repo_id
+from merging.hub.delivery import Delivery
+from merging.hub.new_repo import NewRepo
 from merging.hub.publication import Publication, Upload
 from merging.hub.repo import HubRepo
 from merging.hub.words import UnknownRepo, UnknownRevision
@@ -125,7 +127,24 @@ class Hub:
 
         Leaving the loop cancels. What is left after a failure is said in the error; see `Publication`.
         """
-        return Publication(self.client, folder, repo_id, private, message).run()
+        return Publication(NewRepo(self.client, repo_id, private, message), folder).run()
+
+    def deliver(self, repo_id: str, *, private: bool, message: str, keeps_files: bool = True) -> Delivery:
+        """For the engine: publish a merge while it is made."""
+        return Delivery(NewRepo(self.client, repo_id, private, message), keeps_files)
+
+    def check_owner(self, repo_id: str) -> None:
+        """Raise MergeError unless the caller may, as far as can be told, make a repo by this name."""
+        check_repo_id(repo_id)
+        owner, slash, _ = repo_id.partition("/")
+        if (account := self.whoami()) is None:
+            raise SignedOut("Publishing needs a token. Sign in with `hf auth login`, then start again.")
+        if not slash:
+            raise MergeError(f"{repo_id!r} has no owner. Write {account.name}/{repo_id}.")
+        if not account.can_write:
+            raise MergeError("The token may only read. Sign in with one that may write (`hf auth login`).")
+        if owner not in (account.name, *account.orgs):
+            raise MergeError(f"You cannot publish under {owner}, but under {', '.join((account.name, *account.orgs))}.")
 
 
 def most_like(repo_id: str, names: Iterable[str]) -> str | None:

@@ -1,5 +1,6 @@
 """The Hub's own client, made patient: a timeout on every request, faults that pass asked again."""
 
+import logging
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it exports 
     validate_repo_id,
 )
 from huggingface_hub.utils._http import default_client_factory  # set_client_factory needs what it replaces
+from huggingface_hub.utils.logging import set_verbosity
 
 from merging.errors import MergeError
 from merging.hub.words import HubFault, in_words
@@ -71,7 +73,11 @@ class Client:
 
     def in_words(self, error: Exception, about: str) -> MergeError:
         words = in_words(error, about, token=self.token, wait=asked_to_wait(error))
-        return HubFault(str(words)) if may_pass(error) else words
+        if not may_pass(error):
+            return words
+        fault = HubFault(str(words))
+        fault.wait = asked_to_wait(error)
+        return fault
 
     @property
     def timeout(self) -> httpx2.Timeout:
@@ -94,6 +100,9 @@ def prepare() -> None:
 
     set_client_factory(make_client)
     disable_progress_bars()
+    set_verbosity(
+        logging.ERROR
+    )  # its warnings on each attempt show signed addresses; what fails in the end is said by us
 
 
 def limit_waiting(request: httpx2.Request) -> None:

@@ -13,14 +13,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from merging.errors import MergeError, Passing
+from merging.errors import MergeError, Passing, SignedOut
 
 
 class HubFault(Passing):
     """The Hub or the way to it failed; asking again later may help."""
 
 
-class TokenRefused(MergeError):
+class TokenRefused(SignedOut):
     """The token has expired or was revoked; signing in again helps."""
 
 

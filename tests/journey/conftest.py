@@ -13,7 +13,7 @@ from space.pages.launch import launch
 from space.pages.page import build_page
 from space.service import Service, build_service
 from space.settings import Settings
-from tests.conftest import free_port
+from tests.environment import free_port
 from tests.hub_fixture import ADA_TOKEN
 
 # Without these Chromium calls home, which a closed network answers with a flood of refusals.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from space.localhub import LocalHub
-from tests.conftest import HUB_PORT, free_port
+from tests.environment import HUB_PORT, free_port
 
 ROOT = Path(__file__).parents[2]
 APP, SECRET = "alloy-on-a-space", "secret-of-the-space"

@@ -15,6 +15,7 @@ from merging.engine import Options, merge
 from merging.errors import MergeError
 from merging.journal import Journal
 from merging.recipe import parse_recipe
+from tests.merging.hubs import ADA
 from tests.merging.models import opened
 
 CALLS = ("pwrite", "write", "fsync", "ftruncate", "rename", "posix_fallocate", "unlink")
@@ -82,6 +83,17 @@ def merge_disturbed(recipe: str, out: Path, at: int, how: str) -> None:
             pass
     except MergeError:
         os._exit(REFUSED)
+    os._exit(FINE)
+
+
+def deliver_disturbed(recipe: str, place: Path, at: int, how: str, repo_id: str) -> None:
+    """The same, published while it is made."""
+    made = parse_recipe(recipe)
+    delivery = ADA.deliver(repo_id, private=True, message="Merge", keeps_files=False)
+    steps = merge(made, opened(made), place, SMALL, delivery=delivery)
+    kill_at_entry(at) if how == "entry" else disturb(at, how)
+    for _ in steps:
+        pass
     os._exit(FINE)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from merging.card_check import LICENSES, check_card
 from merging.errors import MergeError
-from merging.hub.publication import complaints
+from merging.hub.new_repo import complaints
 from merging.strict_yaml import load_yaml
 from space.localhub.front_matter import LICENSES as OF_THE_HUB
 from space.localhub.front_matter import faults_of

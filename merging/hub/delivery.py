@@ -1,0 +1,211 @@
+"""A merge on its way to a new repo while it is made: each finished shard is sent, then one commit shows them all."""
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd
+from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+from merging.hub.client import check_repo_id
+from merging.hub.new_repo import NewRepo
+from merging.hub.words import UnknownRepo
+from merging.journal import Journal
+from merging.staging import Stage
+
+BATCH = 100  # objects that one question to the Hub names
+STOP = object()
+
+
+@dataclass
+class Delivery:
+    """What the engine hands its shards to. All talk with the Hub is in one thread of its own, in order.
+
+    The journal tells what this merge has made on the Hub and sent there, so that after a kill nothing is sent twice
+    and nothing is taken for ours that is not.
+    """
+
+    repo: NewRepo
+    keeps_files: bool  # False: a shard that has arrived is deleted here
+    url: str = ""  # when it is published
+    left: str = ""  # what is left on the Hub after it was given up, in words
+    head: str = ""
+    stage: Stage | None = None
+    sending: list[Future[Any]] = field(default_factory=list)
+    arrived: dict[str, CommitOperationAdd] = field(default_factory=dict)
+    work: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
+    thread: threading.Thread | None = None
+
+    @property
+    def repo_id(self) -> str:
+        return self.repo.repo_id
+
+    @property
+    def journal(self) -> Journal:
+        assert self.stage is not None, "the delivery has not begun"
+        return self.stage.journal
+
+    # --- one thread, so that what is asked of the Hub is in order
+
+    def do(self, work: Callable[[], Any]) -> "Future[Any]":
+        """Have something done after all that was given before."""
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.serve, name="delivery", daemon=True)
+            self.thread.start()
+        future: Future[Any] = Future()
+        self.work.put((future, work))
+        return future
+
+    def serve(self) -> None:
+        while (given := self.work.get()) is not STOP:
+            future, work = given
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+                future.set_exception(error)
+
+    # --- in the order of a merge
+
+    def begin(self, stage: Stage, card: str) -> "Future[Any]":
+        """Check all that can be known before the weights are read; find what has arrived earlier."""
+        self.stage = stage
+        return self.do(lambda: self.prepare(card))
+
+    def prepare(self, card: str) -> None:
+        check_repo_id(self.repo_id)
+        self.repo.validate_card(card)
+        made = self.known("made")
+        if made is None and self.known("making") is None:
+            self.repo.check_free()
+        elif made is not None:
+            self.find(made["head"])
+
+    def known(self, kind: str) -> Mapping[str, Any] | None:
+        """The newest entry of the journal about this repo, if it has not gone since."""
+        about = [entry for entry in self.journal.entries if entry.get("repo") == self.repo_id]
+        gone = max((i for i, entry in enumerate(about) if entry["kind"] == "gone"), default=-1)
+        return next((e for e in reversed(about[gone + 1 :]) if e["kind"] == kind), None)
+
+    def find(self, head: str) -> None:
+        """The repo of an earlier run, and which shards it has got."""
+        try:
+            self.repo.head()
+        except UnknownRepo:  # somebody has deleted it
+            self.journal.add("gone", repo=self.repo_id)
+            return
+        self.head = head
+        self.arrived = {op.path_in_repo: op for op in self.still_there(self.sent())}
+
+    def sent(self) -> list[CommitOperationAdd]:
+        entries = {e["file"]: e for e in self.journal.of_kind("sent") if e["repo"] == self.repo_id}
+        return [arrived(e["file"], e["bytes"], e["sha256"]) for e in entries.values()]
+
+    def still_there(self, operations: Sequence[CommitOperationAdd]) -> list[CommitOperationAdd]:
+        """Those of the contents that the Hub would not ask for again."""
+        held: set[str] = set()
+        headers = build_hf_headers(token=self.repo.client.token, library_name="alloy")
+        for at in range(0, len(operations), BATCH):
+            infos = [op.upload_info for op in operations[at : at + BATCH]]
+            ask = partial(post_lfs_batch_info, infos, None, "model", self.repo_id, "main", headers=headers)
+            answers, _, _ = self.repo.client.ask(self.repo_id, ask)
+            held |= {answer["oid"] for answer in answers if not answer.get("actions")}
+        return [op for op in operations if op.upload_info.sha256.hex() in held]
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(op.upload_info.size for op in list(self.arrived.values()))
+
+    def has(self, file: str, sha256: str) -> bool:
+        """Whether the Hub has got this shard from an earlier run."""
+        return file in self.arrived and self.arrived[file].upload_info.sha256.hex() == sha256
+
+    def take(self, file: str, sha256: str) -> None:
+        """A shard is complete in the folder; it is sent while the next one is made."""
+        if not self.has(file, sha256):
+            self.sending.append(self.do(lambda: self.send(file, sha256)))
+
+    def send(self, file: str, sha256: str) -> None:
+        assert self.stage is not None, "the delivery has not begun"
+        path = self.stage.folder / file
+        operation = CommitOperationAdd(file, path)
+        operation.upload_info.sha256 = bytes.fromhex(sha256)  # known, so it need not be read for it
+        self.make()
+        self.repo.upload([operation], free_memory=True)
+        self.journal.add("sent", repo=self.repo_id, file=file, bytes=operation.upload_info.size, sha256=sha256)
+        self.arrived[file] = operation
+        if not self.keeps_files:
+            path.unlink()
+
+    def make(self) -> None:
+        """Make the repo as late as the first shard allows. One that is in doubt is used only as if just made."""
+        if self.head:
+            return
+        in_doubt = self.known("making") is not None
+        if not in_doubt:
+            self.journal.add("making", repo=self.repo_id)
+        found = self.repo.untouched() if in_doubt else None
+        self.head = found or self.repo.create()
+        self.journal.add("made", repo=self.repo_id, head=self.head, sure=found is None)
+
+    def waiting(self) -> int:
+        """How many shards are still on their way. Raises what went wrong with one."""
+        for future in [f for f in self.sending if f.done()]:
+            future.result()
+            self.sending.remove(future)
+        return len(self.sending)
+
+    def finish(self, files: Mapping[str, bytes | Path]) -> "Future[Any]":
+        """Show it: one commit of what was sent and of these small files."""
+        return self.do(lambda: self.commit(files))
+
+    def commit(self, files: Mapping[str, bytes | Path]) -> None:
+        self.make()
+        small = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
+        operations = [*(self.arrived[file] for file in sorted(self.arrived)), *small]
+        if (now := self.repo.head()) != self.head:  # an earlier run was killed before it heard of its commit
+            self.repo.check_landed(list(self.arrived.values()), now)  # it told of its own time and findings
+        else:
+            self.repo.upload(small)
+            self.repo.commit(operations, self.head)
+        self.url = self.repo.page
+
+    # --- when it ends early
+
+    def rest(self) -> str:
+        """What is left on the Hub for the next run, in words."""
+        if self.stage is None or self.url or not self.known("making"):
+            return ""
+        count = len(self.arrived)
+        sent = f"{count} shard{'s' if count != 1 else ''} sent to it" if count else "nothing sent to it"
+        return f"The repo at {self.repo.page} is left, with {sent}, none of it visible yet."
+
+    def take_back(self) -> str:
+        """Delete the repo if this merge made it, and nobody has put anything into it; say what is left."""
+        if not self.rest():
+            return ""
+        made = self.known("made")
+        if made is not None and made["sure"]:
+            self.left = self.repo.take_back(made["head"])
+        else:
+            self.left = f"An empty repo may be left at {self.repo.page}: if it is yours, delete it in its settings."
+        return self.left
+
+    def close(self) -> None:
+        self.work.put(STOP)
+
+
+def arrived(file: str, nbytes: int, sha256: str) -> CommitOperationAdd:
+    """A content that is on the Hub and no longer here, for a commit to name.
+
+    The client has no public way to say so after a restart, but these marks of its own (1.x and 2.x).
+    """
+    operation = CommitOperationAdd(file, b"")
+    operation.upload_info = UploadInfo(nbytes, b"", bytes.fromhex(sha256))
+    operation._upload_mode, operation._should_ignore, operation._is_uploaded = "lfs", False, True
+    return operation

@@ -1,0 +1,49 @@
+"""Go on with a merge when what went wrong has passed: another attempt, from the last complete shard."""
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
+
+from merging.engine import Progress
+from merging.errors import Passing
+
+WORD = 0.2  # seconds between two words on progress
+PAUSES = (5.0, 15.0, 30.0, 60.0)  # before the next attempts, the last again and again
+OUTAGE = 1800.0  # seconds without any progress after which it is given up
+
+
+def persevere(
+    attempts: Iterable[Generator[Progress, None, None]],
+    *,
+    pauses: tuple[float, ...] = PAUSES,
+    outage: float = OUTAGE,
+) -> Generator[Progress, None, None]:
+    """The progress of one attempt after the other, until one ends well or in an error that does not pass."""
+    latest, moved, tried = None, time.monotonic(), 0
+    for steps in attempts:
+        try:
+            for step in steps:
+                if latest is None or step.done_bytes > latest.done_bytes:
+                    latest, moved, tried = step, time.monotonic(), 0
+                yield step
+            return
+        except Passing as error:
+            pause = max(pauses[min(tried, len(pauses) - 1)], error.wait)
+            tried += 1
+            if time.monotonic() + pause - moved > outage:
+                raise
+            yield from rest(latest or NOTHING, f"{error} Trying again in {pause:.0f} s.", pause)
+        finally:
+            steps.close()
+
+
+NOTHING = Progress(0, 0, "", 0, 0, 1, 1)
+
+
+def rest(latest: Progress, note: str, seconds: float) -> Iterator[Progress]:
+    """Say why, then wait; one may leave at any moment."""
+    until = time.monotonic() + seconds
+    yield replace(latest, note=note)
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(WORD, left))
+        yield latest
