@@ -102,7 +102,7 @@ def prepare() -> None:
     disable_progress_bars()
     set_verbosity(
         logging.ERROR
-    )  # its warnings on each attempt show signed addresses; what fails in the end is said by us
+    )  # its warnings show signed addresses; what fails in the end is said by us
 
 
 def limit_waiting(request: httpx2.Request) -> None:
