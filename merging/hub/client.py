@@ -100,9 +100,7 @@ def prepare() -> None:
 
     set_client_factory(make_client)
     disable_progress_bars()
-    set_verbosity(
-        logging.ERROR
-    )  # its warnings show signed addresses; what fails in the end is said by us
+    set_verbosity(logging.ERROR)  # its warnings show signed addresses; what fails in the end is said by us
 
 
 def limit_waiting(request: httpx2.Request) -> None:
