@@ -49,10 +49,16 @@ def sampled(shape: Shape) -> list[str]:
 
 def compared(case: Case, family: Path, out: Path, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The expected tensor and the one found, the first model's, and the largest magnitude at each entry."""
-    inputs = torch.stack([read_tensor(family / folder, name).flatten() for folder in case.folders])
+    stored = [read_tensor(family / folder, name) for folder in case.folders]
+    inputs = torch.stack([tensor.flatten() for tensor in stored])
     base, models = (inputs[0], inputs[1:]) if case.base else (None, inputs)
     found = read_tensor(out, name).flatten()
-    return merged(case, base, models), found.double(), inputs[0].double(), inputs.abs().amax(0).double()
+    return (
+        merged(case, base, models, tuple(stored[0].shape)),
+        found.double(),
+        inputs[0].double(),
+        inputs.abs().amax(0).double(),
+    )
 
 
 def mean_change(after: Tensor, before: Tensor) -> float:

@@ -67,6 +67,12 @@ CASES = {
         Case("sce", "sce", THREE, base=BASE, settings={"select_topk": 0.2}),
         Case("ram", "ram", THREE, base=BASE),
         Case("ramplus_tl", "ramplus_tl", THREE, base=BASE),
+        Case("nuslerp", "nuslerp", FINE_TUNES[:2], weight=(0.6, 0.4)),
+        Case("multislerp", "multislerp", THREE, weight=(0.5, 0.3, 0.2)),
+        Case("karcher", "karcher", FINE_TUNES[:2]),
+        Case("model_stock", "model_stock", THREE, base=BASE),
+        Case("nearswap", "nearswap", FINE_TUNES[:1], base=BASE, settings={"t": 3e-4}),
+        Case("arcee_fusion", "arcee_fusion", FINE_TUNES[:1], base=BASE),
     )
 }
 

@@ -10,35 +10,38 @@ from torch import Tensor
 from benchmarks.cases import Case
 from tests.merging import reference
 
-DEFINED = ("breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "ram", "ramplus_tl")
+PLAIN = ("linear", "passthrough", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties")  # said here as well
 
 
-def merged(case: Case, base: Tensor | None, models: Tensor) -> Tensor:
-    """One whole tensor merged. Where the method draws at random, one of the possible results."""
+def merged(case: Case, base: Tensor | None, models: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """One whole tensor of `shape` merged, flat. Where the method draws at random, one of the possible results."""
     models = models.double()
+    if case.method not in PLAIN:
+        return by_reference(case, None if base is None else base.double(), models, shape)
     if base is None:
         return models[0] if case.method == "passthrough" else average(models, case.weight)
     base = base.double()
-    if case.method in DEFINED:
-        return by_reference(case, base, models)
     if case.method == "slerp":
         return arc(base, models[0], case.settings["t"])
     return base + change(case, models - base)
 
 
-def by_reference(case: Case, base: Tensor, models: Tensor) -> Tensor:
+def by_reference(case: Case, base: Tensor | None, models: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What the tests' definition of the method says; chances by rank go over the whole tensor, not over rows."""
     function = getattr(reference, case.method)
     settings: dict[str, Any] = dict(case.settings)
     if case.weight:
         settings["weight"] = list(case.weight)
-    if case.is_random:
+    if case.is_random and base is not None:
         chances = [reference.della_probabilities((m - base).numpy(), settings["density"], 0.15) for m in models]
         settings["masks"] = np.random.default_rng(0).random((len(models), base.numel())) < np.array(chances)
         del settings["density"]
     if "density" in settings:
         settings |= {"density": [settings["density"]] * len(models), "gamma": [0.01] * len(models)}
-    return torch.from_numpy(function(base=base.numpy(), models=models.numpy(), **settings))
+    if case.method == "arcee_fusion":  # goes by rows
+        base, models = None if base is None else base.view(shape), models.view(len(models), *shape)
+    given = {} if base is None else {"base": base.numpy()}
+    return torch.from_numpy(function(models=models.numpy(), **given, **settings)).flatten()
 
 
 def average(models: Tensor, weight: Sequence[float]) -> Tensor:
