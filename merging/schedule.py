@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from merging.blocks import Job, Output, Piece, Stage
 from merging.budget import Budget
@@ -179,7 +180,8 @@ def work(piece: Piece, stage: Stage, total: Total, *, read: bool) -> Done | None
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """The threads that work on blocks, and end at once when the block of code that uses them does."""
     keep_freed_memory()
-    with ThreadPoolExecutor(count, "merge") as pool:
+    # With another number of threads BLAS rounds otherwise; whoever imported numpy before us may have given it more.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count, "merge") as pool:
         try:
             yield pool
         finally:
