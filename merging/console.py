@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from merging.checks.cost import size
 from merging.compatibility import Check
 from merging.engine import Progress
 from merging.errors import MergeError
@@ -174,8 +175,8 @@ def line_of(step: Progress, seconds: float, found: int = 0) -> str:
     rate = (step.done_bytes - found) / max(seconds, 1e-3)
     left = (step.total_bytes - step.done_bytes) / max(rate, 1)
     return (
-        f"{100 * step.done_bytes // max(step.total_bytes, 1)} %, {step.done_bytes / 1e9:.2f} of "
-        f"{step.total_bytes / 1e9:.2f} GB, {rate / 1e9:.2f} GB/s, {left:.0f} s left"
+        f"{100 * step.done_bytes // max(step.total_bytes, 1)} %, {size(step.done_bytes)} of {size(step.total_bytes)}, "
+        f"{size(rate)}/s, {left:.0f} s left"
     )
 
 
@@ -190,4 +191,4 @@ def follow_verification(steps: "Generator[Verified, None, Verified]") -> "Verifi
             return found
         if time.monotonic() - said >= QUIET:
             said = time.monotonic()
-            sys.stderr.write(f"{step.read_bytes / 1e9:.2f} of {step.total_bytes / 1e9:.2f} GB\n")
+            sys.stderr.write(f"{size(step.read_bytes)} of {size(step.total_bytes)}\n")

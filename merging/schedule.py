@@ -181,7 +181,7 @@ def threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """The threads that work on blocks, and end at once when the block of code that uses them does."""
     keep_freed_memory()
     # With another number of threads BLAS rounds otherwise; whoever imported numpy before us may have given it more.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count, "merge") as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count, "merge") as pool:  # type: ignore[no-untyped-call]
         try:
             yield pool
         finally:
