@@ -16,6 +16,7 @@ TILE = 4096
 SMALL_TILE = 1024  # where many rows of a tile are in use at once
 LANES = 256
 LEAST_SPREAD = 2.0**-133  # the least float32 whose upper half is not zero
+R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12, R13 = (1 / math.factorial(n) for n in range(2, 14))  # of e^x
 MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign
 
 # What is compiled is kept on the disk: only the first merge of a machine waits for it.
@@ -772,15 +773,16 @@ def soften(x, out, powers, lanes):
     scales = powers.view(np.float64)
     for i in range(out.size):
         r = out[i]
-        e = 1 + r * (1 + r / 2 * (1 + r / 3 * (1 + r / 4 * (1 + r / 5 * (1 + r / 6 * (1 + r / 7 * (
-            1 + r / 8 * (1 + r / 9 * (1 + r / 10 * (1 + r / 11 * (1 + r / 12 * (1 + r / 13))))))))))))  # fmt: skip
+        e = R7 + r * (R8 + r * (R9 + r * (R10 + r * (R11 + r * (R12 + r * R13)))))
+        e = 1 + r * (1 + r * (R2 + r * (R3 + r * (R4 + r * (R5 + r * (R6 + r * e))))))
         out[i] = e * scales[i]
     lanes[:] = 0
     for at in range(0, out.size, LANES):
         add_all(out[at : at + LANES], lanes)
     total = halved(lanes)
+    share = 1 / total
     for i in range(out.size):
-        out[i] = out[i] / total + 1e-8
+        out[i] = out[i] * share + 1e-8
 
 
 @compiled
@@ -815,7 +817,7 @@ def add_near(p, q, lanes):
     for i in range(p.size):  # log(p / q) = 2 artanh(s)
         s = (p[i] - q[i]) / (p[i] + q[i])
         z = s * s
-        series = 1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * (1 / 13 + z / 15))))))
+        series = 1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * (1 / 13 + z * (1 / 15)))))))
         lanes[i] += p[i] * (2 * s * series) - (p[i] - q[i])
 
 
