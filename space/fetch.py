@@ -36,6 +36,7 @@ class Parents:
         self.root = settings.home / "models"
         self.folders = settings.folders
         self.limit_bytes = settings.models_bytes
+        self.spare_bytes = settings.spare_disk_bytes
         self.hub_for = hub_for
         self.in_use = in_use  # folders that must stay
         self.guard = threading.Lock()
@@ -99,14 +100,18 @@ class Parents:
         used = sum(map(folder_bytes, kept))
         busy, recent = set(self.in_use()), time.time() - RECENT_SECONDS
         for folder in (f for f in kept if f not in busy and f.stat().st_mtime < recent):
-            if used + nbytes <= self.limit_bytes and shutil.disk_usage(self.root).free > nbytes:
+            if used + nbytes <= self.limit_bytes and self.free() > nbytes:
                 return
             used -= folder_bytes(folder)
             shutil.rmtree(folder, ignore_errors=True)
-        if used + nbytes > self.limit_bytes or shutil.disk_usage(self.root).free <= nbytes:
+        if used + nbytes > self.limit_bytes or self.free() <= nbytes:
             raise MergeError(
                 f"There is no room on disk for {nbytes / 1e9:.3g} GB to chat with this model. Try again later."
             )
+
+    def free(self) -> int:
+        """What may be taken of the disk."""
+        return shutil.disk_usage(self.root).free - self.spare_bytes
 
 
 def needed_files(source: Source) -> dict[str, int]:

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,6 +109,10 @@ class Jobs:
         if not job.active:
             self.secrets.pop(id, None)
         return job
+
+    def active(self) -> "Sequence[Job]":
+        """Everybody's that wait or run."""
+        return self.journal.active()
 
     def hand_over(self, owner: str, to: str) -> None:
         """All jobs of one owner become another's: of who has signed in, those from before."""

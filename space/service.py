@@ -21,6 +21,7 @@ from space.models import Models
 from space.panes import Choice, choices
 from space.prompt import plain_messages
 from space.publication import check_card, check_target, suggested_name
+from space.room import Room
 from space.settings import Settings, prepare_home
 from space.tasks import Tasks, engine_options
 from space.viewer import HubFor, Viewer
@@ -35,6 +36,7 @@ class Service:
         self.chats = chats
         self.parents = parents
         self.hub_for = hub_for
+        self.room = Room(settings)
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
@@ -57,10 +59,12 @@ class Service:
             found = self.look(recipe, checkpoints)
             if found.blocked:
                 raise MergeError("These models cannot be merged: " + blocking(found))
+            self.refuse_no_room(found)
             recipe = pinned(recipe, checkpoints)
         payload = {
             "recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings],
             "cached": cached and not self.settings.hosted,
+            "disk_bytes": found.plan.disk_bytes if found.plan else 0,
         }  # fmt: skip
         return self.submit(viewer, "merge", suggested_name(recipe), payload, estimate=found.seconds)
 
@@ -76,10 +80,16 @@ class Service:
             secret=viewer.token or None, needs_secret=self.settings.hosted and bool(viewer.token), estimate=estimate,
         )  # fmt: skip
 
-    def may_not_merge(self, viewer: Viewer) -> str:
+    def refuse_no_room(self, found: Check) -> None:
+        if found.plan is not None:
+            self.room.refuse_too_large(found.plan)
+            self.room.plan(found.plan.disk_bytes, self.queue.active(), self.queue.folder)
+
+    def may_not_merge(self, viewer: Viewer, found: Check) -> str:
         """Why this viewer cannot start a merge now; empty when they can."""
         try:
             self.queue.refuse_too_many(viewer.owner)
+            self.refuse_no_room(found)
         except MergeError as e:
             return str(e)
         return ""

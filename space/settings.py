@@ -11,7 +11,8 @@ from merging.errors import MergeError
 
 LIMITS = (
     "memory_bytes", "chat_memory_bytes", "shard_bytes", "models_bytes", "threads", "max_models", "max_jobs_per_owner",
-    "queue_length", "idle_seconds", "max_new_tokens", "max_turn_chars", "max_panes",
+    "queue_length", "idle_seconds", "max_new_tokens", "max_turn_chars", "max_panes", "merge_bytes", "spare_disk_bytes",
+    "spare_memory_bytes",
 )  # fmt: skip
 
 
@@ -31,6 +32,9 @@ class Settings:
     models_bytes: int = 50_000_000_000  # disk for fetched parents
     threads: int | None = None  # None: all cores
     max_models: int = 8
+    merge_bytes: int = 200_000_000_000  # read for one merge
+    spare_disk_bytes: int = 1_000_000_000  # kept free: a job that finds less stops
+    spare_memory_bytes: int = 200_000_000
     max_jobs_per_owner: int = 3  # waiting or running
     queue_length: int = 32
     idle_seconds: int = 600  # a model that nobody asked for so long leaves memory

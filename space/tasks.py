@@ -17,6 +17,7 @@ from merging.recipe import parse_recipe
 from merging.report import CARD, RECIPE, REPORT
 from space.inputs import opened
 from space.jobs import Job, Report
+from space.room import Room
 from space.settings import Settings
 from space.viewer import HubFor, token_here
 
@@ -27,6 +28,7 @@ class Tasks:
     def __init__(self, settings: Settings, hub_for: HubFor) -> None:
         self.settings = settings
         self.hub_for = hub_for
+        self.room = Room(settings)
         self.kinds: dict[str, Callable[[Job, Report], Mapping[str, Any]]] = {
             "merge": self.merge,
             "publish": self.publish,
@@ -40,6 +42,7 @@ class Tasks:
         began, out = time.monotonic(), report.folder / "model"
         recipe = parse_recipe(job.payload["recipe"])
         findings = tuple(Finding(**found) for found in job.payload["findings"])
+        self.room.plan(int(job.payload.get("disk_bytes", 0)), (), report.folder.joinpath)
         hub = self.hub_for(report.secret or token_here(self.settings))
         if job.payload.get("cached") and not self.settings.hosted:
             hub = replace(hub, cached=True)
@@ -57,6 +60,7 @@ class Tasks:
         shard, tenth = 0, 0
         for step in steps:
             report.progress(step.done_bytes, step.total_bytes, step.tensor)
+            self.room.watch()
             if step.shard != shard:
                 shard = step.shard
                 report.log(f"Shard {shard} of {step.shards}")

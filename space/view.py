@@ -7,6 +7,7 @@ from merging.compatibility import Check, Finding
 from merging.methods import Method
 from space.form import Form
 from space.jobs import Job
+from space.settings import Settings
 from space.viewer import Viewer
 from space.words import STATES, ago, count, duration, size
 
@@ -29,6 +30,21 @@ def note(text: str, kind: str = "quiet") -> str:
     """A short line in the place where something is missing, waits or failed."""
     role = ' role="alert"' if kind == "error" else ""
     return f'<p class="note {kind}"{role}>{escape(text)}</p>' if text else ""
+
+
+def limits(settings: Settings) -> str:
+    """What one person may ask of this machine, in plain words."""
+    lines = [
+        f"A merge takes up to {settings.max_models} models and reads up to {size(settings.merge_bytes)}.",
+        f"Each person can have {count(settings.max_jobs_per_owner, 'job')} waiting or running; the queue holds "
+        f"{settings.queue_length}. One merge runs at a time.",
+        f"A message has up to {settings.max_turn_chars:,} characters, an answer {settings.max_new_tokens:,} tokens.",
+        f"A model that nobody asks for {duration(settings.idle_seconds)} leaves memory; asked again, it is loaded anew.",
+        f"{size(settings.spare_disk_bytes)} of disk and {size(settings.spare_memory_bytes)} of memory are kept free; a "
+        "job that would take them stops and says so.",
+    ]
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<details class="limits"><summary>Limits here</summary><ul>{items}</ul></details>'
 
 
 def notice(text: str) -> str:

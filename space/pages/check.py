@@ -66,7 +66,7 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage,
             ]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
         choice = gr.update(visible=not (found.blocked or desk.settings.hosted))
-        return [*checked(found, desk.service.may_not_merge(viewer)), done, text, text, choice]
+        return [*checked(found, desk.service.may_not_merge(viewer, found)), done, text, text, choice]
 
     def merge(request: gr.Request, token: Token, text: str, cached: bool) -> list[Any]:
         """Queue the merge, and show it at once: what was shown before is another job."""
@@ -80,7 +80,8 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage,
         check, [recipe.yaml, recipe.synced, *recipe.values],
         [*stage.outputs, recipe.check, shared.checked, recipe.yaml, stage.cached], **QUEUED,
     )  # fmt: skip
-    recipe.yaml.change(outdated, [recipe.yaml, shared.checked], [stage.merge, stage.why_not, recipe.check], **QUICK)
+    told = [recipe.yaml, shared.checked, stage.why_not]
+    recipe.yaml.change(outdated, told, [stage.merge, stage.why_not, recipe.check], **QUICK)
     shown = [shared.job, shared.publication, shared.finished, shared.timer, shared.tabs, *merge_stage.outputs]
     stage.merge.click(merge, [shared.checked, stage.cached], [*shown, stage.why_not], **QUEUED)
 
@@ -100,10 +101,10 @@ def checked(check: Check, may_not_merge: str) -> list[Any]:
     return [view.verdict(check), view.findings(check), button, "" if check.blocked else view.note(may_not_merge)]
 
 
-def outdated(text: str, checked: str) -> list[Any]:
-    if not checked:
-        return [gr.skip()] * 3
+def outdated(text: str, checked: str, why_not: str) -> list[Any]:
     same = text.rstrip() == checked.rstrip()  # the editor drops the last line's end
+    if not checked or (same and why_not not in ("", OUTDATED)):  # something else stands in the way
+        return [gr.skip()] * 3
     return [
         gr.update(interactive=same),
         "" if same else OUTDATED,

@@ -55,6 +55,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
                 recipe = build_recipe()
             with gr.Column(elem_classes="stages", scale=1, min_width=320):
                 shared = build_stages(recipe, desk, notice)
+                gr.HTML(view.limits(settings), elem_id="limits")
         wire_recipe(recipe, finder(desk))
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)

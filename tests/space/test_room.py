@@ -1,0 +1,89 @@
+import itertools
+import threading
+
+import pytest
+
+from merging.errors import MergeError
+from space.jobs import Job
+from space.room import Room, unwritten
+from space.service import build_service
+from space.settings import Settings
+from tests.space.conftest import ADA, BOTH, quick_hub
+
+GB = 10**9
+
+
+def job(id, disk_bytes=0, *, state="queued", kind="merge"):
+    return Job(id, "hf:ada", kind, "title", {"disk_bytes": disk_bytes}, state)
+
+
+def room(tmp_path, free=10 * GB, memory=10 * GB):
+    return Room(Settings(tmp_path), disk=lambda folder: free, memory=lambda: memory)
+
+
+def test_a_job_is_planned_after_those_before_it(tmp_path):
+    here = room(tmp_path)
+    here.plan(8 * GB, (), tmp_path.joinpath)
+    here.plan(4 * GB, [job("a", 4 * GB), job("b", 4 * GB, state="done")], tmp_path.joinpath)
+    with pytest.raises(MergeError, match=r"writes 4.00 GB, and the disk here has room for 2.00 GB"):
+        here.plan(4 * GB, [job("a", 7 * GB)], tmp_path.joinpath)
+
+
+def test_what_a_job_has_written_it_writes_no_more(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "shard").write_bytes(b"1234")
+    assert unwritten(job("a", 10, state="running"), tmp_path) == 6
+
+
+@pytest.mark.parametrize(("free", "memory", "words"), [(GB - 1, GB, "disk here"), (2 * GB, 10**8, "of memory left")])
+def test_below_the_mark_it_stops(tmp_path, free, memory, words):
+    room(tmp_path, GB, 200_000_000).watch()
+    with pytest.raises(MergeError, match=words):
+        room(tmp_path, free, memory).watch()
+
+
+def test_it_looks_only_once_in_a_while(tmp_path):
+    looks = itertools.count()
+    here = Room(Settings(tmp_path), disk=lambda folder: GB + next(looks), memory=lambda: GB)
+    for _ in range(50):
+        here.watch()
+    assert next(looks) == 1
+
+
+@pytest.fixture
+def make(hub, tmp_path):
+    made = []
+
+    def use(**limits):
+        made.append(build_service(Settings(tmp_path / "home", hosted=True, threads=2, **limits), hub_for=quick_hub))
+        return made[-1]
+
+    yield use
+    for service in made:
+        service.close()
+
+
+def test_a_merge_that_reads_too_much_is_refused_and_the_check_says_so(make):
+    service = make(merge_bytes=1_000_000)
+    found = service.check(BOTH, ADA)
+    assert "reads 3.7" in service.may_not_merge(ADA, found)
+    with pytest.raises(MergeError, match=r"1\.00 MB can be read for one merge here"):
+        service.merge(BOTH, ADA)
+    assert service.jobs(ADA) == []
+
+
+def test_a_merge_that_the_disk_does_not_hold_is_refused_before_its_first_byte(make):
+    with pytest.raises(MergeError, match="the disk here has room for 0 bytes"):
+        make(spare_disk_bytes=10**15).merge(BOTH, ADA)
+
+
+def test_a_merge_that_meets_the_mark_stops_and_leaves_nothing(make):
+    service = make()
+    full = threading.Event()
+    task = service.queue.run.__self__  # the tasks, which hold the room
+    task.room.disk = lambda folder: 0 if full.is_set() else 10**15
+    task.room.plan = lambda *rest: full.set()
+    job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
+    assert job.state == "failed"
+    assert "The disk here has 0 bytes left" in job.error
+    assert not service.queue.folder(job.id).exists()
