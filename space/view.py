@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from merging.compatibility import Check, Finding
+from merging.errors import MergeError
 from merging.methods import Method
+from merging.recipe import parse_recipe
 from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
@@ -39,7 +41,7 @@ def limits(settings: Settings) -> str:
         f"Each person can have {count(settings.max_jobs_per_owner, 'job')} waiting or running; the queue holds "
         f"{settings.queue_length}. One merge runs at a time.",
         f"A message has up to {settings.max_turn_chars:,} characters, an answer {settings.max_new_tokens:,} tokens.",
-        f"A model that nobody asks for {duration(settings.idle_seconds)} leaves memory; asked again, it is loaded anew.",
+        f"A model that nobody asks for {duration(settings.idle_seconds)} leaves memory, until it is asked.",
         f"{size(settings.spare_disk_bytes)} of disk and {size(settings.spare_memory_bytes)} of memory are kept free; a "
         "job that would take them stops and says so.",
     ]
@@ -188,8 +190,19 @@ def job_label(job: Job) -> str:
     share = f" {fraction(job):.0f} %" if job.state == "running" else ""
     what = {"merge": "merge", "publish": "publication"}.get(job.kind, job.kind)
     written = job.result.get("bytes") if job.state == "done" else None
-    parts = [job.title, what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
+    parts = [job.title, *lambdas(job), what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
     return f"{JOB_MARKS[job.state]} " + " · ".join([*parts, size(written)] if written else parts)
+
+
+def lambdas(job: Job) -> list[str]:
+    """What tells merges of the same models apart."""
+    try:
+        recipe = parse_recipe(job.payload["recipe"])
+    except (KeyError, MergeError):  # no merge, or one of an older version
+        return []
+    given = [one.parameters.get("weight") for one in recipe.models if one.model != recipe.base]
+    shown = [f"{value:g}" for value in given if isinstance(value, int | float)]
+    return [f"λ {', '.join(shown)}"] if shown else []
 
 
 def log_lines(lines: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """The Chat stage: one prompt to the merge and to its parents, side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -36,6 +37,7 @@ class ChatStage:
     system: gr.Textbox
     suggestions: tuple[gr.Button, ...]
     pending: gr.State  # the prompt that is being answered
+    labels: gr.State  # of the models that have a pane
 
     @property
     def options(self) -> list[gr.components.Component]:
@@ -69,7 +71,7 @@ def build_chat(prompts: Sequence[str]) -> ChatStage:
     columns, bots, notes = zip(*built, strict=True)
     return ChatStage(
         empty, body, panes, columns, bots, notes, prompt, send, stop, clear, temperature, tokens, seed, system,
-        suggestions, gr.State(""),
+        suggestions, gr.State(""), gr.State([]),
     )  # fmt: skip
 
 
@@ -95,17 +97,25 @@ class Talk:
     def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
-            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (1 + 3 * MAX_PANES)]
+            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (2 + 3 * MAX_PANES)]
         choices = self.choices(request, token, finished)
         labels = [one.label for one in choices]
         chosen = [labels[0], *labels[1:][-(MAX_PANES - 1) :]]
         panes = gr.update(choices=labels, value=chosen)
-        return [gr.update(visible=False), gr.update(visible=True), panes, *pane_updates(choices, chosen)]
+        return [gr.update(visible=False), gr.update(visible=True), panes, chosen, *pane_updates(choices, chosen)]
 
     @told()
     def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
         """New conversations, in the panes that are chosen."""
         return pane_updates(self.choices(request, token, finished), chosen)
+
+    @told()
+    def rearrange(
+        self, request: gr.Request, token: Token, finished: str, chosen: list[str], before: list[str], *said: Any
+    ) -> list[Any]:
+        """Other panes: the conversations of those that stay go with them."""
+        histories, notes = dict(zip(before, said, strict=False)), dict(zip(before, said[MAX_PANES:], strict=False))
+        return [chosen, *pane_updates(self.choices(request, token, finished), chosen, histories, notes)]
 
     def answer(
         self, request: gr.Request, token: Token, job_id: str, chosen: list[str], prompt: str, *rest: Any
@@ -127,11 +137,15 @@ class Talk:
 def wire_chat(stage: ChatStage, desk: Desk, shared: Shared) -> None:
     talk, buttons = Talk(desk), [stage.send, stage.stop]
     panes = [*stage.columns, *stage.bots, *stage.notes]
-    shared.finished.change(talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, *panes], **QUICK)
+    shared.finished.change(
+        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, stage.labels, *panes], **QUICK
+    )
     answers = wire_prompts(stage, talk, shared)
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
-    anew = [stage.clear.click, stage.panes.input]
-    gr.on(anew, talk.clear, [shared.finished, stage.panes], panes, cancels=answers, **QUICK).then(
+    given = [shared.finished, stage.panes]
+    stage.clear.click(talk.clear, given, panes, cancels=answers, **QUICK).then(ended, None, buttons, **QUICK)
+    said = [stage.labels, *stage.bots, *stage.notes]
+    stage.panes.input(talk.rearrange, [*given, *said], [stage.labels, *panes], cancels=answers, **QUICK).then(
         ended, None, buttons, **QUICK
     )
 
@@ -139,11 +153,11 @@ def wire_chat(stage: ChatStage, desk: Desk, shared: Shared) -> None:
 def wire_prompts(stage: ChatStage, talk: Talk, shared: Shared) -> list[Any]:
     """What is typed, and the suggestions: take the prompt over, answer it, give the Send button back."""
     given = [shared.finished, stage.panes, stage.pending, *stage.bots, *stage.options]
-    asked: list[tuple[Any, Any]] = [(stage.send.click, stage.prompt), (stage.prompt.submit, stage.prompt)]
-    asked += [(button.click, button) for button in stage.suggestions]
+    asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
+    asked += [(button.click, suggested, button) for button in stage.suggestions]
     answers = []
-    for trigger, source in asked:
-        begun = trigger(begin, [source, stage.panes], [stage.prompt, stage.pending, stage.send, stage.stop], **QUICK)
+    for trigger, start, source in asked:
+        begun = trigger(start, [source, stage.panes], [stage.prompt, stage.pending, stage.send, stage.stop], **QUICK)
         answers.append(begun.then(talk.answer, given, [*stage.bots, *stage.notes], concurrency_limit=16, **QUEUED))
         answers[-1].then(ended, None, [stage.send, stage.stop], **QUICK)
     return answers
@@ -158,6 +172,11 @@ def begin(prompt: str, chosen: list[str]) -> list[Any]:
     if not prompt.strip() or not chosen:
         return [gr.skip(), "", gr.skip(), gr.skip()]
     return ["", prompt, gr.update(visible=False), gr.update(visible=True)]
+
+
+def suggested(prompt: str, chosen: list[str]) -> list[Any]:
+    """A suggestion is asked, and what was being typed stays."""
+    return [gr.skip(), *begin(prompt, chosen)[1:]]
 
 
 def ended() -> list[Any]:
@@ -179,13 +198,20 @@ def note_of(reply: Reply) -> str:
     return view.note(". ".join(part for part in (speed, reply.note) if part))
 
 
-def pane_updates(choices: Sequence[Choice], chosen: Sequence[str]) -> list[Any]:
-    """Show as many panes as were chosen, each with its model's name and colour, and nothing said yet."""
+def pane_updates(
+    choices: Sequence[Choice], chosen: Sequence[str], said: Mapping[str, History] = MappingProxyType({}),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> list[Any]:  # fmt: skip
+    """Show as many panes as were chosen, each with its model's name and colour, and what was said in it."""
     known = {one.label: one for one in choices}
     columns = [gr.update(visible=True, elem_classes=["pane", colour(known[label])]) for label in chosen]
-    bots = [gr.update(label=label, value=[]) for label in chosen]
+    bots = [gr.update(label=label, value=said.get(label, [])) for label in chosen]
     hidden = gr.update(visible=False)
-    return [*padded(columns, hidden), *padded(bots, gr.update(value=[])), *[""] * MAX_PANES]
+    return [
+        *padded(columns, hidden),
+        *padded(bots, gr.update(value=[])),
+        *padded([notes.get(label, "") for label in chosen], ""),
+    ]
 
 
 def colour(choice: Choice) -> str:

@@ -4,7 +4,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from space.gate import Gate
-from space.pages.theme import CSS, theme
+from space.pages.theme import CSS, sentences, theme
 from space.settings import Settings
 
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -22,6 +22,7 @@ def launch(
         server_port=port,
         theme=theme(),
         css_paths=CSS,
+        css=sentences(),
         head=HEAD,
         mcp_server=True,
         run_history=False,  # it would keep every input in the browser

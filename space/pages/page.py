@@ -130,12 +130,19 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
         said = view.notice(NOT_SIGNED_IN) if failed and viewer.account is None else ""
         return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going), said]
 
-    def suggest(request: gr.Request, token: Token) -> list[Any]:
-        found = new_models(desk, request, token, [], "")
-        return [*[found] * len(recipe.known), *[gr.update(choices=found)] * len(recipe.boxes)]
+    def suggest(request: gr.Request, token: Token) -> list[str]:
+        return new_models(desk, request, token, [], "")
+
+    def add_suggested(found: list[str], *known: list[str]) -> list[Any]:
+        """Behind what the boxes list by now: somebody may have typed while the Hub was asked."""
+        lists = [[*one, *(repo for repo in found if repo not in one)] for one in known]
+        return [*lists, *(gr.update(choices=one) for one in lists)]
 
     page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer, shared.notice], **QUICK)
-    page.load(suggest, None, [*recipe.known, *recipe.boxes], **QUICK)
+    first = gr.State([])
+    page.load(suggest, None, first, **QUICK).then(
+        add_suggested, [first, *recipe.known], [*recipe.known, *recipe.boxes], **QUICK
+    )
     # What was typed is kept in the browser, so that it is there after a reload: the form, and the YAML as it stood.
     kept = gr.BrowserState(None, storage_key="alloy-recipe", secret="alloy")
     page.load(restored, kept, recipe.all, **QUICK)

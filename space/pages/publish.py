@@ -78,8 +78,10 @@ class Publisher:
         viewer = self.desk.viewer(request, token)
         owners, job = self.desk.service.owners(viewer), self.desk.service.job(finished, viewer)
         owner, name = owners[0] if owners else "", self.desk.service.default_name(job)
-        card = self.desk.service.card(finished, viewer, repo_id=f"{owner}/{name}" if owner else "")
         pushed = self.desk.find(publication, viewer)
+        if pushed and pushed.payload["repo_id"].partition("/")[0] in owners:  # where it went, or was to go
+            owner, _, name = pushed.payload["repo_id"].partition("/")
+        card = self.desk.service.card(finished, viewer, repo_id=f"{owner}/{name}" if owner else "")
         why_not = "" if owners else self.desk.service.may_not_publish(viewer)
         return [
             gr.update(visible=False),
@@ -89,10 +91,18 @@ class Publisher:
             license_of(card),
             without_front_matter(card),
             card,
-            gr.update(interactive=False) if pushed and pushed.state == "done" else button_text(owner, name, PRIVATE),
+            sent(pushed) if sent_to(pushed, owner, name) else button_text(owner, name, PRIVATE),
             view.note(why_not),
             card,
         ]
+
+    @told()
+    def name_button(
+        self, request: gr.Request, token: Token, publication: str, owner: str, name: str, seen: str
+    ) -> list[Any]:
+        """The button as the name is typed; what has been sent to that name is not sent there twice."""
+        pushed = self.desk.find(publication, self.desk.viewer(request, token)) if publication else None
+        return [sent(pushed), ""] if sent_to(pushed, owner, name) else button_state(owner, name, seen)
 
     @told()
     def write_card(
@@ -147,7 +157,7 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
     changes = [stage.owner.change, stage.name.change, stage.seen.change]
-    gr.on(changes, button_state, where, [stage.button, stage.why_not], **QUICK)
+    gr.on(changes, publisher.name_button, [shared.publication, *where], [stage.button, stage.why_not], **QUICK)
     named, cards = [shared.finished, stage.owner, stage.name, stage.license], [stage.card, stage.preview, stage.written]
     gr.on(
         [stage.name.blur, stage.owner.input, stage.license.input],
@@ -186,6 +196,17 @@ def button_state(owner: str, name: str, seen: str) -> list[Any]:
         return [button_text(owner, name, seen), gr.skip()]
     problem = name_problem(f"{owner}/{name}")
     return [gr.update(interactive=False) if problem else button_text(owner, name, seen), view.note(problem, "warn")]
+
+
+def sent(job: Job | None) -> Any:
+    """The button when there is nothing left for it to do."""
+    word = "Published" if job is not None and job.state == "done" else "Publishing"
+    return gr.update(value=f"{word} to {job.title}" if job is not None else word, interactive=False)
+
+
+def sent_to(job: Job | None, owner: str, name: str) -> bool:
+    """Whether a publication is on its way to this repo, or has arrived."""
+    return job is not None and (job.active or job.state == "done") and job.payload["repo_id"] == f"{owner}/{name}"
 
 
 def name_problem(repo_id: str) -> str:

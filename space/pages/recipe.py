@@ -26,8 +26,17 @@ from space.controls import (
     typed,
 )
 from space.form import Form, Row, from_recipe, kept_of_row, lambda_param, pack_kept, to_recipe, with_kept
+from space.pages.desk import QUICK
+from space.publication import suggested_name
 
 MAX_ROWS = 8
+SAVE = """(text, name) => {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text]));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}"""
 LOCKED = view.note("This recipe stacks layers: it is edited as YAML. Empty the YAML to go back to the form.")
 DTYPES = [("As the inputs", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
 
@@ -118,7 +127,8 @@ def build_recipe() -> RecipeColumn:
             add = gr.Button("Add a model", size="sm", elem_classes="quiet")
             gr.HTML("<h2>Method</h2>")
             first = METHODS[Form().method]
-            method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value=first.name, label="Method")
+            titles = [(m.title, m.name) for m in METHODS.values()]
+            method = gr.Dropdown(titles, value=first.name, label="Method", elem_id="method")
             helped = gr.HTML(view.method_help(first))
             looks = list(zip(shared_params().values(), shown(first, {}), strict=True))
             shared = tuple(control(p, look) for p, look in looks if is_common(p))
@@ -130,9 +140,8 @@ def build_recipe() -> RecipeColumn:
                 )
                 seed = gr.Number(0, label="Seed", precision=0, info="Used by methods that drop at random.")
         locked = gr.HTML(LOCKED, visible=False, elem_id="recipe-locked")
-        with gr.Accordion("Recipe as YAML", open=False) as editor:
-            text, missing, *_ = texts(empty_form())
-            yaml = gr.Code(text, language="yaml", show_label=False, buttons=["copy", "download"], elem_id="recipe-yaml")
+        text, missing, *_ = texts(empty_form())
+        editor, yaml = build_editor(text)
     with gr.Column(elem_classes="next-action"):
         problem = gr.HTML(missing, elem_id="recipe-problem")
         check = gr.Button("Check", variant="primary", interactive=False, elem_id="check-button")
@@ -141,6 +150,23 @@ def build_recipe() -> RecipeColumn:
         helped, add, summary, yaml, problem, check, gr.State(2), tuple(gr.State([]) for _ in range(1 + MAX_ROWS)),
         gr.State(text),
     )  # fmt: skip
+
+
+def build_editor(text: str) -> tuple[gr.Accordion, gr.Code]:
+    """The recipe as text. It is saved under the name of the merge; Gradio's own button calls every recipe alike."""
+    with gr.Accordion("Recipe as YAML", open=False) as editor:
+        yaml = gr.Code(text, language="yaml", show_label=False, buttons=["copy"], elem_id="recipe-yaml")
+        name = gr.Textbox("", visible=False)
+        save = gr.Button("Download", size="sm", elem_classes="quiet", elem_id="recipe-download")
+        save.click(file_name, yaml, name, **QUICK).then(None, [yaml, name], js=SAVE)
+    return editor, yaml
+
+
+def file_name(text: str) -> str:
+    try:
+        return f"{suggested_name(parse_recipe(text))}.yaml"
+    except MergeError:  # unfinished, and worth saving all the same
+        return "recipe.yaml"
 
 
 def build_examples(examples: Sequence[tuple[str, Form]]) -> list[gr.Button]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from merging.methods import METHODS
+
 CSS = Path(__file__).with_name("style.css")
 
 GRAPHITE = gr.themes.Color(
@@ -17,6 +19,19 @@ COPPER = gr.themes.Color(
 
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "DejaVu Sans Mono", "monospace")
+
+
+def sentences() -> str:
+    """In the list of methods each says in a sentence what it does. Gradio's list has room for a name only."""
+    return "".join(
+        f'#method [aria-label="{in_quotes(one.title)}"]::after {{ content: "{in_quotes(one.summary)}"; }}\n'
+        for one in METHODS.values()
+    )
+
+
+def in_quotes(text: str) -> str:
+    """As a string of CSS holds it."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
 
 
 def theme() -> gr.themes.Base:
