@@ -321,3 +321,54 @@ def test_nothing_is_wider_than_a_phone(page: Page):
     for tab in ("check", "merge", "chat"):
         page.get_by_role("tab", name=tab.title()).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_panes_drafts_and_downloads_keep_what_they_hold(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    with page.expect_download() as saved:
+        page.locator("#recipe-download").click()
+    assert saved.value.suggested_filename == "pocket-reverse-add-task-arithmetic.yaml"
+    assert "alloy/pocket-add" in saved.value.path().read_text()
+    check(page)
+    merge(page)
+    page.locator("#to-chat").click()
+    draft = page.locator("#chat-prompt textarea")
+    draft.fill("a draft")
+    page.get_by_role("button", name="reverse: lamot").click()
+    expect(page.locator("#chat-stop")).to_be_visible()
+    expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
+    expect(draft).to_have_value("a draft")
+    answers = page.locator(".pane:visible .message.bot")
+    expect(answers).to_have_count(3)
+    page.locator("#chat-panes").get_by_role("button", name="Remove").nth(1).click()
+    expect(answers).to_have_count(2)
+    assert answers.first.inner_text().strip() == "tomal"
+
+
+def test_what_has_been_published_is_not_offered_again_after_a_reload(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    merge(page)
+    page.locator("#to-publish").click()
+    name = page.locator("#publish-name input, #publish-name textarea")
+    name.fill("sent-once")
+    page.locator("#publish-button").click()
+    expect(page.locator("#publish-link a")).to_have_text("ada/sent-once", timeout=LONG)
+    page.reload()
+    page.get_by_role("tab", name="Publish").click()
+    button = page.locator("#publish-button")
+    expect(button).to_have_text("Published to ada/sent-once")
+    expect(button).to_be_disabled()
+    name.fill("sent-twice")
+    expect(button).to_have_text("Publish to ada/sent-twice, private")
+    expect(button).to_be_enabled()
+    page.get_by_role("tab", name="Jobs").click()
+    expect(page.locator("#job-list label").nth(1)).to_contain_text("λ 0.7, 0.7")
+
+
+def test_each_method_of_the_list_says_what_it_does(page: Page):
+    page.get_by_label("Method", exact=True).first.click()
+    option = page.get_by_role("option", name="TIES", exact=True)
+    said = option.evaluate("e => getComputedStyle(e, '::after').content")
+    assert "let the models vote on each sign" in said

@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
@@ -360,3 +361,11 @@ def test_a_job_that_waits_for_the_hub_is_cancelled_at_once(hub, settings, at: st
     finally:
         hub.fault = None
         service.close()
+
+
+def test_what_somebody_began_before_they_signed_in_is_theirs(service):
+    job = service.merge(BOTH, ANYONE)
+    signed_in = replace(BOB, before=ANYONE.owner)
+    assert [one.id for one in service.welcome(signed_in)] == [job.id]
+    assert service.jobs(ANYONE) == []
+    assert service.job(job.id, BOB).id == job.id

@@ -5,10 +5,10 @@ import gradio as gr
 import pytest
 
 from merging.errors import MergeError
-from merging.hub import Account
+from merging.hub import Account, TokenRefused
 from space import viewer as viewers
 from space.settings import Settings
-from space.viewer import token_here, viewer_of
+from space.viewer import SignedOut, token_here, viewer_of
 
 ADA = Account("ada", "Ada", ("acme",), can_write=True)
 HOSTED = Settings(home=None, hosted=True)  # type: ignore[arg-type]
@@ -103,3 +103,17 @@ def test_on_a_space_no_token_of_the_machine_is_used(tmp_path, monkeypatch):
     (tmp_path / "token").write_text("hf_mine")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     assert token_here(replace(HOSTED, demo_token="hf_demo")) is False
+
+
+def test_a_token_that_the_hub_refuses_ends_the_sign_in_and_is_not_asked_again():
+    hub = Asked(TokenRefused("no"))
+    for _ in range(3):
+        with pytest.raises(SignedOut, match="has ended"):
+            viewer_of(HOSTED, request("s"), token(), hub_for=hub)
+    assert hub.calls == ["hf_ada"]
+
+
+def test_a_script_that_sends_its_token_is_known_by_it():
+    """Gradio gives no time of expiry for it."""
+    sent = gr.OAuthToken(token="hf_ada", scope="", expires_at=0)
+    assert viewer_of(HOSTED, request("s"), sent, hub_for=Asked()).owner == "hf:ada"
