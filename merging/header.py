@@ -18,6 +18,7 @@ FLOATS = ("BF16", "F16", "F32")  # what a merge computes on
 
 MAX_HEADER_BYTES = 100_000_000  # the cap of the Rust reader
 MAX_TENSORS = 100_000
+MAX_COLONS = 16 * MAX_TENSORS  # each tensor has 4, names and metadata may have more
 
 WAY_OUT = "Download it again, or ask its author."
 
@@ -47,6 +48,8 @@ def parse_header(raw: bytes, file: str, size: int, where: str) -> dict[str, Tens
     Offsets must cover the data of the file exactly: no hole, no overlap, nothing left over.
     Source: https://github.com/huggingface/safetensors#format
     """
+    if raw.count(b":") > MAX_COLONS:  # before it is parsed, which takes far more memory than the text
+        raise MergeError(f"{where} has a header of more entries than {MAX_TENSORS:,} tensors need. {WAY_OUT}")
     entries = parse_json_header(raw, where)
     entries.pop("__metadata__", None)
     if len(entries) > MAX_TENSORS:

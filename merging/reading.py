@@ -42,10 +42,10 @@ def share(memory_bytes: int, remote: int) -> int:
 def cut(ranges: Sequence[Range], memory_bytes: int) -> list[Stretch]:
     """Join what lies together and is read together, and cut it into requests, in the order of reading.
 
-    What is read within a quarter of the memory is put in the order of its file first. Of ranges that are read more
+    What is read within the size of a request is put in the order of its file first. Of ranges that are read more
     than once each is a run of its own: so every reading of it has the same requests, which can be compared.
     """
-    size = max(SMALLEST, min(STRETCH, memory_bytes // 4))
+    size = max(SMALLEST, min(STRETCH, max(memory_bytes // 4, min(STRETCH // 2, memory_bytes // 2))))
     times = Counter(ranges)
     stretches: list[Stretch] = []
     for group in windows((r for r in ranges if r.start < r.end), size, times):
@@ -58,12 +58,12 @@ def cut(ranges: Sequence[Range], memory_bytes: int) -> list[Stretch]:
 
 
 def windows(ranges: Iterable[Range], size: int, times: Mapping[Range, int]) -> Iterator[list[Range]]:
-    """Ranges that are read one after the other, of about so many bytes. One that is read again stands alone."""
+    """Ranges that are read one after the other, of so many bytes at most. One that is read again stands alone."""
     group: list[Range] = []
     filled = 0
     for r in ranges:
         alone = times[r] > 1
-        if group and (alone or filled >= size):
+        if group and (alone or filled + r.end - r.start > size):
             yield group
             group, filled = [], 0
         group.append(r)

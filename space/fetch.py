@@ -13,6 +13,7 @@ from pathlib import Path
 
 from merging.checkpoint import INDEX, Source, find_shards
 from merging.errors import MergeError
+from merging.reading import AHEAD, Range
 from merging.recipe import ModelRef
 from space.settings import Settings
 from space.viewer import HubFor, Viewer
@@ -120,13 +121,15 @@ def needed_files(source: Source) -> dict[str, int]:
 
 
 def copied(source: Source, files: dict[str, int], into: Path) -> Iterator[tuple[int, int]]:
-    """Write the files of a model to a folder; yields bytes done and in all."""
+    """Write the files of a model to a folder; yields bytes done and in all. Raises where one arrived broken."""
     done, total = 0, sum(files.values())
+    source.expect([Range(file, 0, size) for file, size in files.items()], AHEAD)
     for file, size in files.items():
         with (into / file).open("wb") as out:
             for start in range(0, size, BLOCK_BYTES):
                 yield done, total
                 done += out.write(source.read(file, start, min(start + BLOCK_BYTES, size)))
+    source.verified()
 
 
 def folder_bytes(folder: Path) -> int:

@@ -143,3 +143,12 @@ def test_a_big_json_file_is_not_read(model):
         f.truncate(32_000_001)
     with pytest.raises(MergeError, match="at most 32,000,000 are read"):
         opened(model)
+
+
+def test_tensors_are_counted_over_all_shards(tmp_path, monkeypatch):
+    folder = write_model(tmp_path / "m", {f"w{n}": torch.ones(2) for n in range(6)}, shards=2)
+    monkeypatch.setattr("merging.checkpoint.MAX_TENSORS", 5)
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"w0": "model-00001-of-00002.safetensors",
+                                                           "w1": "model-00002-of-00002.safetensors"}}))  # fmt: skip
+    with pytest.raises(MergeError, match="has over 5 tensors"):
+        open_checkpoint(Folder(folder))

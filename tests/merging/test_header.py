@@ -175,3 +175,10 @@ def test_what_we_write_is_read_back(tmp_path):
             name: (dtype, shape) for name, dtype, shape, _ in tensors
         }
     assert [i.start for i in ours(header + bytes(24)).values()] == [len(header) + at for at in (0, 12, 16, 16)]
+
+
+def test_a_bomb_is_refused_before_it_is_parsed(monkeypatch):
+    monkeypatch.setattr("merging.header.MAX_COLONS", 1000)
+    raw = b"{" + b",".join(b'"%d":1' % n for n in range(1001)) + b"}"
+    with pytest.raises(MergeError, match="a header of more entries than"):
+        parse_header(raw, "f", 8 + len(raw), "acme/f")

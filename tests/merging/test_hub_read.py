@@ -4,10 +4,13 @@ import hashlib
 import logging
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from merging.errors import MergeError
 from merging.hub import Hub, HubRepo, check_repo_id, open_model
@@ -15,6 +18,7 @@ from merging.recipe import ModelRef
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
 from tests.merging.hubs import ADA, ANYONE, BOB, HASTY, QUICK, always, times
+from tests.merging.models import write_model
 
 BYTES = random.Random(0).randbytes(3_000_000)
 FILE = "model.safetensors"
@@ -143,6 +147,31 @@ def test_a_rate_limit_is_waited_for_but_not_for_ever(repo: HubRepo, server: Loca
     with pytest.raises(MergeError, match="Try again in 300 seconds"):
         repo.read(FILE, 1_500_000, 1_500_001)
     assert len(server.requests) == 1
+
+
+def test_nobody_asks_before_the_limit_ends(repo: HubRepo, server: LocalHub):
+    """One request is told to wait; those that others would make meanwhile wait with it."""
+    server.fault = times(1, Fault(status=429, headers={"Retry-After": "1"}), method="GET")
+    server.requests.clear()
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(repo.read, FILE, 500_000, 500_010)
+        while not server.requests:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        others = [pool.submit(repo.read, FILE, at, at + 10) for at in (1_000_000, 1_500_000, 2_000_000)]
+        time.sleep(0.5)
+        assert len(server.requests) == 1
+        assert first.result() == BYTES[500_000:500_010]
+        assert others[2].result() == BYTES[2_000_000:2_000_010]
+
+
+def test_a_folder_is_opened_in_the_same_words_as_on_the_command_line(tmp_path: Path):
+    here = write_model(tmp_path / "m", {"w": torch.ones(4)})
+    assert open_model(ModelRef(str(here)), ANYONE).shards == (FILE,)
+    with pytest.raises(MergeError, match=r"is a folder here, and folders have no revisions. Leave out @v1"):
+        open_model(ModelRef(str(here), "v1"), ANYONE)
+    with pytest.raises(MergeError, match=r"There is no folder ./missing. Give the folder of a model, or a Hub repo"):
+        open_model(ModelRef("./missing"), ANYONE)
 
 
 def test_an_address_that_expired_is_asked_for_anew(repo: HubRepo, server: LocalHub):

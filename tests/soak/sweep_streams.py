@@ -9,13 +9,13 @@ from merging.engine import Options
 from merging.errors import MergeError
 from space.localhub import LocalHub
 from tests.merging.faults import STUBBORN, AtRandom, OneBit
-from tests.merging.test_streams import SMALL, folders, hub, merged, opened, received, right  # noqa: F401
+from tests.merging.test_streams import SMALL, folders, hub, merged, opened, received, right, small_requests  # noqa: F401
 
 METHODS = ["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties"]
 
 
 @pytest.mark.parametrize("seed", range(1000, 1120))
-def test_faults_on_every_fifth_request(hub: LocalHub, right, tmp_path: Path, seed: int):  # noqa: F811
+def test_faults_on_every_fifth_request(hub: LocalHub, right, small_requests, tmp_path: Path, seed: int):  # noqa: F811
     chance, method = random.Random(seed), METHODS[seed % len(METHODS)]
     options = Options(memory_bytes=chance.randrange(32_000_000, 80_000_000), threads=chance.randrange(1, 5))
     models = opened(STUBBORN)
@@ -26,9 +26,9 @@ def test_faults_on_every_fifth_request(hub: LocalHub, right, tmp_path: Path, see
 
 
 @pytest.mark.parametrize("seed", range(1000, 1120))
-def test_a_flipped_bit_stops_the_merge(hub: LocalHub, tmp_path: Path, seed: int):  # noqa: F811
+def test_a_flipped_bit_stops_the_merge(hub: LocalHub, small_requests, tmp_path: Path, seed: int):  # noqa: F811
     models = opened()
-    hub.fault = fault = OneBit(seed, among=30)
+    hub.fault = fault = OneBit(seed, among=100)
     with pytest.raises(MergeError, match=r"did not arrive as the Hub keeps it|reaches inf|NaN or infinite"):
         merged(models, tmp_path / "out", SMALL, METHODS[seed % len(METHODS)])
     assert fault.made and not list(tmp_path.iterdir())

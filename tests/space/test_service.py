@@ -369,3 +369,14 @@ def test_what_somebody_began_before_they_signed_in_is_theirs(service):
     assert [one.id for one in service.welcome(signed_in)] == [job.id]
     assert service.jobs(ANYONE) == []
     assert service.job(job.id, BOB).id == job.id
+
+
+def test_the_cache_of_the_machine_is_never_read_for_strangers(hub, settings):
+    for hosted in (True, False):
+        service = build_service(replace(settings, home=settings.home / str(hosted), hosted=hosted), hub_for=quick_hub)
+        try:
+            job = service.merge(BOTH, ADA, cached=True)
+            assert job.payload["cached"] is not hosted
+            assert service.queue.wait(job.id, 60).state == "done"
+        finally:
+            service.close()
