@@ -43,7 +43,7 @@ NOTHING = Progress(0, 0, "", 0, 0, 1, 1)
 def rest(latest: Progress, note: str, seconds: float) -> Iterator[Progress]:
     """Say why, then wait; one may leave at any moment."""
     until = time.monotonic() + seconds
-    yield replace(latest, note=note)
+    yield replace(latest, note=note, tensor=note)
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(WORD, left))
-        yield latest
+        yield replace(latest, tensor=note)

@@ -74,8 +74,8 @@ class Api:
             job_id: The id that merge or publish gave.
 
         Returns:
-            state (queued, running, done, failed, cancelled or interrupted), bytes done and in all, seconds left, error,
-            result (the url of a publication) and log.
+            state (queued, running, waiting, done, failed, cancelled or interrupted), bytes done and in all, seconds
+            left, error, result (the url of a publication) and log.
         """
         with told():
             viewer = self.viewer(request, token)

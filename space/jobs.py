@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError, SignedOut
 from space.journal import Job, JobState, Journal
 from space.redact import redact
 from space.report import Cancelled, Interrupted, Report
@@ -23,9 +23,11 @@ Run = Callable[[Job, Report], Mapping[str, Any]]
 Lines = list[str]  # `Jobs.list` hides the builtin inside the class
 
 KINDS = ("merge", "publish")
+RESUMED = ("merge",)  # go on where they were stopped
 CLOSE_SECONDS = 20  # for a running job to notice that the app closes
 INTERRUPTED = "Alloy was stopped while this job ran. Start it again."
-SIGNED_OUT = "Alloy was restarted while this job waited, and your sign-in is kept in memory only. Start it again."
+SIGNED_OUT = "Alloy was restarted, and your sign-in is kept in memory only. Sign in again: then this job goes on."
+GOES_ON = "This job goes on when you have signed in."
 
 
 class Jobs:
@@ -45,9 +47,10 @@ class Jobs:
         self.max_per_owner = max_per_owner
         self.queue_length = queue_length
         self.secrets: dict[str, str] = {}  # job id -> the owner's token, while the job is active
+        self.refused: dict[str, str] = {}  # job id -> the token that the Hub has refused
         self.closing = threading.Event()
         self.changed = threading.Condition()
-        self.journal.interrupt(INTERRUPTED, waiting_error=SIGNED_OUT)
+        self.journal.interrupt(INTERRUPTED, waiting_error=SIGNED_OUT, resumed=RESUMED)
         self.sweep()
         self.workers = [
             threading.Thread(target=self.work, args=(kind,), name=f"{kind} worker", daemon=True) for kind in KINDS
@@ -63,7 +66,7 @@ class Jobs:
         self, owner: str, kind: str, title: str, payload: Mapping[str, Any], *,
         secret: str | None = None, needs_secret: bool = False, estimate: float | None = None,
     ) -> Job:  # fmt: skip
-        """Queue a job. `secret` stays in memory; a job that `needs_secret` is not run after a restart."""
+        """Queue a job. `secret` stays in memory; a job that `needs_secret` waits for its owner after a restart."""
         job = Job(secrets.token_hex(8), owner, kind, title, payload, "queued", created=time.time())
         self.enqueue(job, secret, lambda: self.journal.add(job, estimate=estimate, needs_secret=needs_secret))
         return self.get(job.id, owner)
@@ -102,17 +105,29 @@ class Jobs:
 
     def cancel(self, id: str, owner: str) -> Job:
         """End a waiting job now; a running one within a moment, leaving nothing half-made. An ended one stays."""
-        self.get(id, owner)
+        waited = self.get(id, owner).state == "waiting"
         self.journal.stop(id)
         self.notify()
         job = self.get(id, owner)
         if not job.active:
             self.secrets.pop(id, None)
+        if waited and not job.active:
+            shutil.rmtree(self.folder(id), ignore_errors=True)
         return job
 
     def active(self) -> "Sequence[Job]":
         """Everybody's that wait or run."""
         return self.journal.active()
+
+    def signed_in(self, owner: str, secret: str) -> None:
+        """Go on with the jobs of somebody that have waited for a token."""
+        with self.changed:
+            for id in self.journal.waiting(owner):
+                if self.refused.get(id) != secret:
+                    self.refused.pop(id, None)
+                    self.secrets[id] = secret
+                    self.journal.go_on(id)
+            self.changed.notify_all()
 
     def hand_over(self, owner: str, to: str) -> None:
         """All jobs of one owner become another's: of who has signed in, those from before."""
@@ -172,23 +187,35 @@ class Jobs:
 
     def perform(self, job: Job) -> None:
         """Run a job to its end. The one place where errors become words for the user."""
-        folder = self.folder(job.id)
-        report = Report(self.journal, job, folder, self.secrets.pop(job.id, None), self.closing)
+        folder, secret = self.folder(job.id), self.secrets.pop(job.id, None)
+        report = Report(self.journal, job, folder, secret, self.closing)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             result = self.run(job, report)
-        except Cancelled:
-            self.end(job, "cancelled")
+        except Cancelled as stop:
+            self.end(job, "cancelled", redact(str(stop)))
         except Interrupted:
-            self.end(job, "interrupted", INTERRUPTED)
+            if job.kind not in RESUMED:  # the others stay as they are, and go on when the app is started again
+                self.end(job, "interrupted", INTERRUPTED)
         except MergeError as e:
-            self.end(job, "failed", redact(str(e)))
+            self.stop_at(job, e, secret)
         except Exception:  # a bug of ours: the user gets its number, the log the rest
             log.exception("job %s (%s) failed", job.id, job.kind)
             self.end(job, "failed", f"Something went wrong on our side (job {job.id}).")
         else:
             self.journal.end(job.id, "done", result=result)
         self.notify()
+
+    def stop_at(self, job: Job, error: MergeError, secret: str | None) -> None:
+        """Wait for the owner where a sign-in helps; keep what one can go on from."""
+        words = redact(str(error))
+        if isinstance(error, SignedOut):
+            self.refused[job.id] = secret or ""
+            self.journal.wait(job.id, f"{words} {GOES_ON}")
+        elif isinstance(error, Kept):
+            self.journal.end(job.id, "failed", error=words)
+        else:
+            self.end(job, "failed", words)
 
     def end(self, job: Job, state: JobState, error: str = "") -> None:
         """Clean up first: when the state can be seen, nothing half-made is left."""
@@ -200,12 +227,17 @@ class Jobs:
         self.root.mkdir(mode=0o700, exist_ok=True)
         for folder in self.root.iterdir():
             job = self.journal.get(folder.name)
-            if job is None or job.state != "done":
+            if job is None or not keeps_files(job):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def list(self, owner: str) -> "list[Job]":
         """Newest first."""
         return self.journal.of_owner(owner)
+
+
+def keeps_files(job: Job) -> bool:
+    """What is done is kept, and so is what a merge can go on from."""
+    return job.state == "done" or (job.kind in RESUMED and job.state in ("queued", "waiting", "failed"))
 
 
 def claim(journal: Path) -> IO[bytes]:

@@ -4,12 +4,12 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+JobState = Literal["queued", "running", "waiting", "done", "failed", "cancelled", "interrupted"]
 
 SCHEMA = """
 CREATE TABLE job (
@@ -37,7 +37,7 @@ SELECT *, CASE state WHEN 'queued' THEN
 FROM job
 """
 
-ACTIVE = ("queued", "running")
+ACTIVE = ("queued", "running", "waiting")  # waiting for its owner's sign-in
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,9 @@ class Journal:
         return [read_row(row) for row in self.run(f"{SELECT} WHERE owner = ? ORDER BY turn DESC", owner)]
 
     def active(self) -> list[Job]:
-        return [read_row(row) for row in self.run(f"{SELECT} WHERE state IN ('queued', 'running') ORDER BY turn")]
+        return [
+            read_row(row) for row in self.run(f"{SELECT} WHERE state IN ('queued', 'running', 'waiting') ORDER BY turn")
+        ]
 
     def take(self, kind: str) -> Job | None:
         """Set the first waiting job of a kind running, and return it."""
@@ -127,9 +129,9 @@ class Journal:
         """End a job that waits; ask one that runs to stop. One statement: the job may be taken at any moment."""
         self.run(
             "UPDATE job SET stop = (state = 'running'),"
-            " ended = CASE state WHEN 'queued' THEN ? ELSE ended END,"
-            " state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END"
-            " WHERE id = ? AND state IN ('queued', 'running')",
+            " ended = CASE state WHEN 'running' THEN ended ELSE ? END,"
+            " state = CASE state WHEN 'running' THEN state ELSE 'cancelled' END"
+            " WHERE id = ? AND state IN ('queued', 'running', 'waiting')",
             time.time(), id,
         )  # fmt: skip
 
@@ -150,13 +152,28 @@ class Journal:
             id,
         )
 
-    def interrupt(self, error: str, *, waiting_error: str) -> None:
-        """After a restart: what ran was interrupted, and so was what waits for a secret that is gone."""
-        ended = time.time()
+    def interrupt(self, error: str, *, waiting_error: str, resumed: Sequence[str] = ()) -> None:
+        """After a restart: what ran goes on where its kind can, and was interrupted else.
+
+        What needs a secret waits for its owner, as the secret is gone.
+        """
+        kinds = ", ".join("?" * len(resumed))
+        self.run(f"UPDATE job SET state = 'queued', stop = 0, seconds_left = NULL WHERE state = 'running'"
+                 f" AND kind IN ({kinds})", *resumed)  # fmt: skip
         self.run("UPDATE job SET state = 'interrupted', seconds_left = NULL, ended = ?, error = ?"
-                 " WHERE state = 'running'", ended, error)  # fmt: skip
-        self.run("UPDATE job SET state = 'interrupted', ended = ?, error = ? WHERE state = 'queued' AND needs_secret",
-                 ended, waiting_error)  # fmt: skip
+                 " WHERE state = 'running'", time.time(), error)  # fmt: skip
+        self.run("UPDATE job SET state = 'waiting', error = ? WHERE state = 'queued' AND needs_secret", waiting_error)
+
+    def wait(self, id: str, error: str) -> None:
+        """Let a job wait for its owner."""
+        self.run("UPDATE job SET state = 'waiting', seconds_left = NULL, error = ? WHERE id = ?", error, id)
+
+    def waiting(self, owner: str) -> list[str]:
+        rows = self.run("SELECT id FROM job WHERE state = 'waiting' AND owner = ?", owner)
+        return [row["id"] for row in rows]
+
+    def go_on(self, id: str) -> None:
+        self.run("UPDATE job SET state = 'queued', error = '' WHERE id = ? AND state = 'waiting'", id)
 
     def hand_over(self, owner: str, to: str) -> None:
         self.run("UPDATE job SET owner = ? WHERE owner = ?", to, owner)

@@ -98,7 +98,9 @@ class Service:
         return self.queue.get(id, viewer.owner)
 
     def jobs(self, viewer: Viewer) -> list[Job]:
-        """Newest first."""
+        """Newest first. Those that have waited for their owner's sign-in go on."""
+        if viewer.token:
+            self.queue.signed_in(viewer.owner, viewer.token)
         return self.queue.list(viewer.owner)
 
     def welcome(self, viewer: Viewer) -> list[Job]:

@@ -1,10 +1,10 @@
-"""What a job does: merge into its folder, or publish a merge. Runs in the queue's worker."""
+"""What a job does: merge into its folder, in a process of its own, or publish a merge."""
 
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 from merging.compatibility import Finding
 from merging.engine import Options, Progress, merge
 from merging.errors import MergeError
+from merging.perseverance import persevere
 from merging.recipe import parse_recipe
 from merging.report import CARD, RECIPE, REPORT
 from space.inputs import opened
 from space.jobs import Job, Report
-from space.room import Room
+from space.room import Room, unwritten
 from space.settings import Settings
 from space.viewer import HubFor, token_here
+from space.worker import Reporter, run_apart
 
 Step = TypeVar("Step")
 
@@ -29,44 +31,54 @@ class Tasks:
         self.settings = settings
         self.hub_for = hub_for
         self.room = Room(settings)
-        self.kinds: dict[str, Callable[[Job, Report], Mapping[str, Any]]] = {
-            "merge": self.merge,
-            "publish": self.publish,
-        }
 
     def run(self, job: Job, report: Report) -> Mapping[str, Any]:
-        return self.kinds[job.kind](job, report)
+        """A merge is computed in a process of its own; a publication only waits for the network."""
+        return run_apart(self.merge, job, report) if job.kind == "merge" else self.publish(job, report)
 
-    def merge(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """Weights are read by byte range where they lie; what was staged goes when the loop is left."""
+    def merge(self, job: Job, report: Reporter) -> Mapping[str, Any]:
+        """Weights are read by byte range where they lie; what was staged goes when the owner cancels.
+
+        Faults that pass are waited for, and so is nothing else: the Hub is asked again from the last complete shard.
+        """
         began, out = time.monotonic(), report.folder / "model"
+        if not out.exists():  # else the app was stopped between the end of the merge and the word of it
+            self.follow(persevere(self.attempts(job, report, out)), report)
+        written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        report.log(f"Wrote {written:,} bytes in {time.monotonic() - began:.1f} s")
+        return {"folder": str(out), "bytes": written, "seconds": time.monotonic() - began}
+
+    def attempts(self, job: Job, report: Reporter, out: Path) -> Iterator[Generator[Progress, None, None]]:
+        while True:
+            yield self.attempt(job, report, out)
+
+    def attempt(self, job: Job, report: Reporter, out: Path) -> Generator[Progress, None, None]:
         recipe = parse_recipe(job.payload["recipe"])
         findings = tuple(Finding(**found) for found in job.payload["findings"])
-        self.room.plan(int(job.payload.get("disk_bytes", 0)), (), report.folder.joinpath)
+        self.room.plan(unwritten(job, report.folder), (), report.folder.joinpath)
         hub = self.hub_for(report.secret or token_here(self.settings))
         if job.payload.get("cached") and not self.settings.hosted:
             hub = replace(hub, cached=True)
         with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
             for ref, checkpoint in checkpoints.items():
                 report.log(f"Reading {ref}: {len(checkpoint.tensors)} tensors in {len(checkpoint.shards)} shards")
-            with left(merge(recipe, checkpoints, out, engine_options(self.settings), findings=findings)) as steps:
-                self.follow(steps, report)
-        written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-        report.log(f"Wrote {written:,} bytes in {time.monotonic() - began:.1f} s")
-        return {"folder": str(out), "bytes": written, "seconds": time.monotonic() - began}
+            yield from merge(recipe, checkpoints, out, engine_options(self.settings), findings=findings)
 
-    def follow(self, steps: Iterator[Progress], report: Report) -> None:
+    def follow(self, steps: Iterator[Progress], report: Reporter) -> None:
         """Turn the engine's progress into the job's: a line for each shard and each tenth."""
         shard, tenth = 0, 0
-        for step in steps:
-            report.progress(step.done_bytes, step.total_bytes, step.tensor)
-            self.room.watch()
-            if step.shard != shard:
-                shard = step.shard
-                report.log(f"Shard {shard} of {step.shards}")
-            if (now := 10 * step.done_bytes // max(step.total_bytes, 1)) > tenth:
-                tenth = now
-                report.log(f"{10 * tenth} %: {step.tensors_done} of {step.tensors} tensors, {step.tensor}")
+        with left(steps):
+            for step in steps:
+                if step.note:
+                    report.log(step.note)
+                report.progress(step.done_bytes, step.total_bytes, step.tensor)
+                self.room.watch()
+                if step.shard != shard:
+                    shard = step.shard
+                    report.log(f"Shard {shard} of {step.shards}")
+                if (now := 10 * step.done_bytes // max(step.total_bytes, 1)) > tenth:
+                    tenth = now
+                    report.log(f"{10 * tenth} %: {step.tensors_done} of {step.tensors} tensors, {step.tensor}")
 
     def publish(self, job: Job, report: Report) -> Mapping[str, Any]:
         """Push a copy made of links; the merge itself is not touched.

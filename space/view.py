@@ -14,7 +14,15 @@ from space.viewer import Viewer
 from space.words import STATES, ago, count, duration, size
 
 MARKS = {"block": ("✗", "Blocks the merge"), "warn": ("!", "Look at this"), "ok": ("✓", "Fits")}
-JOB_MARKS = {"queued": "…", "running": "▸", "done": "✓", "failed": "✗", "cancelled": "-", "interrupted": "!"}
+JOB_MARKS = {
+    "queued": "…",
+    "running": "▸",
+    "waiting": "…",
+    "done": "✓",
+    "failed": "✗",
+    "cancelled": "-",
+    "interrupted": "!",
+}
 POLL_SECONDS = 0.5
 
 

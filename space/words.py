@@ -5,6 +5,7 @@ import time
 STATES = {
     "queued": "Waiting",
     "running": "Running",
+    "waiting": "Waits for your sign-in",
     "done": "Done",
     "failed": "Failed",
     "cancelled": "Cancelled",

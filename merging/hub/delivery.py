@@ -13,6 +13,7 @@ from huggingface_hub import CommitOperationAdd
 from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from merging.errors import MergeError
 from merging.hub.client import check_repo_id
 from merging.hub.new_repo import NewRepo
 from merging.hub.words import UnknownRepo
@@ -150,8 +151,16 @@ class Delivery:
         if not in_doubt:
             self.journal.add("making", repo=self.repo_id)
         found = self.repo.untouched() if in_doubt else None
-        self.head = found or self.repo.create()
-        self.journal.add("made", repo=self.repo_id, head=self.head, sure=found is None)
+        self.head = found or self.create(in_doubt)
+        self.journal.add("made", repo=self.repo_id, head=self.head, sure=found is None and not in_doubt)
+
+    def create(self, in_doubt: bool) -> str:
+        try:
+            return self.repo.create()
+        except MergeError:  # perhaps an earlier attempt has come through only now
+            if in_doubt and (found := self.repo.untouched()):
+                return found
+            raise
 
     def waiting(self) -> int:
         """How many shards are still on their way. Raises what went wrong with one."""

@@ -222,5 +222,5 @@ def publication_state(job: Job | None) -> list[Any]:
     """The panel, the link and the button, for the publication that runs or ran. What is published is not sent twice."""
     if job is None:
         return ["", "", gr.skip()]
-    again = job.state not in ("queued", "running", "done")
+    again = not job.active and job.state != "done"
     return [view.job_panel(job), view.published(job), gr.update(interactive=again)]

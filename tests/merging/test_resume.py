@@ -80,8 +80,7 @@ def test_a_disk_that_fails_at_any_call_leaves_nothing_or_the_whole(recipe, expec
         out = tmp_path / f"work-{at}" / "out"
         status = killed(recipe, out, at, "fail")
         assert status in (FINE, REFUSED)
-        if status == REFUSED:
-            assert not out.exists()
+        if status == REFUSED and not out.exists():  # else only what came after its place was taken has failed
             go_on(recipe, out)
         assert written(out) == expected
         if status == FINE:

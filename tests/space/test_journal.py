@@ -69,7 +69,7 @@ def test_a_restart_interrupts_what_ran_and_what_lost_its_secret(tmp_path):
     add(journal, "secret", needs_secret=True)
     journal.interrupt("stopped", waiting_error="signed out")
     assert [(read(journal, id).state, read(journal, id).error) for id in ("ran", "waits", "secret")] == [
-        ("interrupted", "stopped"), ("queued", ""), ("interrupted", "signed out"),
+        ("interrupted", "stopped"), ("queued", ""), ("waiting", "signed out"),
     ]  # fmt: skip
     journal.close()
 

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import threading
 import time
 from dataclasses import replace
@@ -131,15 +132,72 @@ def test_weights_are_not_downloaded_to_disk(merged):
     assert not list((service.settings.home / "models").rglob("*.safetensors"))
 
 
-def test_a_hub_that_goes_away_ends_the_job_with_the_reason_and_it_can_be_started_again(merged, service, hub):
-    payload = merged[1].payload
+def test_a_merge_waits_for_a_hub_that_is_away_and_goes_on(merged, service, hub):
     hub.fault = lambda request: Fault(status=500) if "resolve" in request.url.path else None
-    job = service.queue.wait(service.submit(ADA, "merge", "title", payload).id, 60)
-    assert (job.state, "Hub" in job.error) == ("failed", True)
-    assert not service.queue.folder(job.id).exists()
+    job = service.submit(ADA, "merge", "title", merged[1].payload)
+    until(lambda: "Trying again in" in "".join(service.log(job.id, ADA)))
+    assert service.job(job.id, ADA).state == "running"
     hub.fault = None
-    service.again(job.id, ADA)
     assert service.queue.wait(job.id, 60).state == "done"
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_merge_that_waits_for_the_hub_is_cancelled_within_two_seconds(merged, service, hub):
+    hub.fault = lambda request: Fault(status=500) if "resolve" in request.url.path else None
+    job = service.submit(ADA, "merge", "title", merged[1].payload)
+    until(lambda: "Trying again in" in "".join(service.log(job.id, ADA)))
+    began = time.monotonic()
+    service.cancel(job.id, ADA)
+    assert service.queue.wait(job.id, 10).state == "cancelled"
+    assert time.monotonic() - began < 2.5
+    assert not service.queue.folder(job.id).exists()
+
+
+def test_a_merge_waits_for_the_sign_in_of_its_owner_and_goes_on(merged, service, hub):
+    refused = Fault(status=401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+    hub.fault = lambda request: refused if "/api/models/" in request.url.path else None
+    job = service.submit(ADA, "merge", "title", merged[1].payload)
+    until(lambda: service.job(job.id, ADA).state == "waiting")
+    assert "goes on when you have signed in" in service.job(job.id, ADA).error
+    hub.fault = None
+    service.jobs(ADA)  # with the token that was refused
+    assert service.job(job.id, ADA).state == "waiting"
+    hub.store.add_user("ada", token="hf_ada_anew")
+    service.jobs(replace(ADA, token="hf_ada_anew"))
+    assert service.queue.wait(job.id, 60).state == "done"
+
+
+def test_a_merge_whose_process_is_killed_is_begun_again(merged, service, hub):
+    hub.fault = lambda request: Fault(delay=0.5) if "/cdn/" in request.url.path else None
+    job = service.submit(ADA, "merge", "title", merged[1].payload)
+    until(lambda: "Reading alloy" in "".join(service.log(job.id, ADA)))
+    multiprocessing.active_children()[0].kill()
+    done = service.queue.wait(job.id, 60)
+    assert done.state == "done", done.error
+    assert "process of this merge was killed" in "".join(service.log(job.id, ADA))
+    pairs = [(f, service.download(job.id, ADA) / f.name) for f in merged[0].download(merged[1].id, ADA).glob("*.saf*")]
+    assert pairs and all(one.read_bytes() == other.read_bytes() for one, other in pairs)
+
+
+def test_a_merge_goes_on_when_the_app_is_started_again(merged, service, hub):
+    hub.fault = lambda request: Fault(delay=0.5) if "/cdn/" in request.url.path else None
+    payload = merged[1].payload
+    job = service.submit(Viewer("anon:7"), "merge", "title", payload)
+    until(lambda: "Reading alloy" in "".join(service.log(job.id, Viewer("anon:7"))))
+    service.close()
+    assert not multiprocessing.active_children()
+    hub.fault = None
+    later = build_service(service.settings, hub_for=quick_hub)
+    try:
+        assert later.queue.wait(job.id, 60).state == "done"
+    finally:
+        later.close()
 
 
 def test_a_job_of_somebody_else_is_not_there(merged):
@@ -318,9 +376,10 @@ def test_after_a_restart_a_waiting_merge_of_a_visitor_is_run_and_one_of_a_user_a
     service.close()
     later = build_service(service.settings, hub_for=quick_hub)
     try:
-        assert later.job(signed_in.id, ADA).state == "interrupted"
+        assert later.job(signed_in.id, ADA).state == "waiting"
+        assert "Sign in again" in later.job(signed_in.id, ADA).error
         assert later.queue.wait(anonymous.id, 60).state == "done"
-        later.again(signed_in.id, ADA)
+        later.jobs(ADA)  # as the page does when she has signed in
         assert later.queue.wait(signed_in.id, 60).state == "done"
     finally:
         later.close()
@@ -335,7 +394,7 @@ def test_a_card_that_the_hub_would_refuse_makes_no_job(merged):
 
 
 @pytest.mark.parametrize("at", ["/api/models/", "/cdn/"])
-def test_a_job_that_waits_for_the_hub_is_cancelled_at_once(hub, settings, at: str):
+def test_a_job_that_waits_for_the_hub_is_cancelled_at_once(hub, settings, monkeypatch, at: str):
     """While it opens its models."""
     silent = threading.Event()
 
@@ -345,12 +404,14 @@ def test_a_job_that_waits_for_the_hub_is_cancelled_at_once(hub, settings, at: st
         silent.set()
         return Fault(delay=60)
 
-    def hub_for(token):
-        if service.queue.journal.active():  # else it is for the check
-            hub.fault = fall_silent
-        return Hub(token)
+    service = build_service(settings, hub_for=Hub)
+    enqueue = service.queue.enqueue
 
-    service = build_service(settings, hub_for=hub_for)
+    def enqueue_in_silence(*arguments):  # the check has its answers before
+        hub.fault = fall_silent
+        enqueue(*arguments)
+
+    monkeypatch.setattr(service.queue, "enqueue", enqueue_in_silence)
     try:
         job = service.merge(BOTH, ADA)
         assert silent.wait(20)
