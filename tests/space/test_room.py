@@ -1,5 +1,4 @@
 import itertools
-import threading
 
 import pytest
 
@@ -77,12 +76,20 @@ def test_a_merge_that_the_disk_does_not_hold_is_refused_before_its_first_byte(ma
         make(spare_disk_bytes=10**15).merge(BOTH, ADA)
 
 
+def none_free(folder):
+    return 0
+
+
+class FilledMeanwhile(Room):
+    """Full from the moment the merge has been planned."""
+
+    def plan(self, *rest):
+        self.disk = none_free
+
+
 def test_a_merge_that_meets_the_mark_stops_and_leaves_nothing(make):
     service = make()
-    full = threading.Event()
-    task = service.queue.run.__self__  # the tasks, which hold the room
-    task.room.disk = lambda folder: 0 if full.is_set() else 10**15
-    task.room.plan = lambda *rest: full.set()
+    service.queue.run.__self__.room = FilledMeanwhile(service.settings)  # of the tasks, which go to the process
     job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
     assert job.state == "failed"
     assert "The disk here has 0 bytes left" in job.error
