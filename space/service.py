@@ -48,12 +48,17 @@ class Service:
         with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
             return self.look(recipe, checkpoints)
 
-    def merge(self, recipe_yaml: str, viewer: Viewer, *, cached: bool = False) -> Job:
+    def merge(
+        self, recipe_yaml: str, viewer: Viewer, *, cached: bool = False, publish_as: str = "", private: bool = True
+    ) -> Job:  # fmt: skip
         """Check again, refuse what is blocked, pin every model to its commit, queue.
 
         `cached` is to read in place what the Hugging Face cache of this machine holds; it is never done when hosted.
+        `publish_as` is a new repo to push each shard to when it is finished; nothing is kept here then.
         """
         self.queue.refuse_too_many(viewer.owner)
+        if publish_as:
+            self.refuse_target(publish_as, viewer)
         recipe = parse_recipe(recipe_yaml)
         with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
             found = self.look(recipe, checkpoints)
@@ -64,7 +69,7 @@ class Service:
         payload = {
             "recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings],
             "cached": cached and not self.settings.hosted,
-            "disk_bytes": found.plan.disk_bytes if found.plan else 0,
+            "disk_bytes": found.plan.disk_bytes if found.plan else 0, "repo_id": publish_as, "private": private,
         }  # fmt: skip
         return self.submit(viewer, "merge", suggested_name(recipe), payload, estimate=found.seconds)
 
@@ -133,6 +138,10 @@ class Service:
         job = self.job(id, viewer)
         if job.kind != "merge" or job.state != "done":
             raise MergeError(f"This job is a {job.kind} that is {job.state}; a merge that is done is needed.")
+        if job.result.get("url"):
+            raise MergeError(
+                f"This merge was published as {job.result['repo_id']} while it was made, and is not kept here."
+            )
         return job
 
     def model_folder(self, id: str) -> Path:
@@ -166,9 +175,7 @@ class Service:
     def publish(self, job_id: str, viewer: Viewer, *, repo_id: str, private: bool, card: str, license: str = "") -> Job:
         """Queue the publication of a merge. Whatever can be refused is refused now, an existing repo first of all."""
         job = self.merged(job_id, viewer)
-        if reason := self.may_not_publish(viewer):
-            raise MergeError(reason)
-        check_target(repo_id, viewer, self.hub_for(viewer.token))
+        self.refuse_target(repo_id, viewer)
         check_card(card)
         if license and license != read_front_matter(card).get("license"):
             card = replace_metadata(card, license=license, license_name=None, license_link=None)
@@ -177,6 +184,11 @@ class Service:
             "card": card, "method": parse_recipe(job.payload["recipe"]).method,
         }  # fmt: skip
         return self.submit(viewer, "publish", repo_id, payload)
+
+    def refuse_target(self, repo_id: str, viewer: Viewer) -> None:
+        if reason := self.may_not_publish(viewer):
+            raise MergeError(reason)
+        check_target(repo_id, viewer, self.hub_for(viewer.token))
 
     def download(self, job_id: str, viewer: Viewer) -> Path:
         """The folder of a merge on this machine."""

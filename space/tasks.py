@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from merging.compatibility import Finding
 from merging.engine import Options, Progress, merge
 from merging.errors import MergeError
+from merging.hub import Delivery
 from merging.perseverance import persevere
 from merging.recipe import parse_recipe
 from merging.report import CARD, RECIPE, REPORT
 from space.inputs import opened
-from space.jobs import Job, Report
+from space.jobs import Cancelled, Job, Report
 from space.room import Room, unwritten
 from space.settings import Settings
 from space.viewer import HubFor, token_here
@@ -42,17 +43,39 @@ class Tasks:
         Faults that pass are waited for, and so is nothing else: the Hub is asked again from the last complete shard.
         """
         began, out = time.monotonic(), report.folder / "model"
+        if repo_id := job.payload.get("repo_id"):
+            return self.merge_to_hub(job, report, out, str(repo_id))
         if not out.exists():  # else the app was stopped between the end of the merge and the word of it
             self.follow(persevere(self.attempts(job, report, out)), report)
         written = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         report.log(f"Wrote {written:,} bytes in {time.monotonic() - began:.1f} s")
         return {"folder": str(out), "bytes": written, "seconds": time.monotonic() - began}
 
+    def merge_to_hub(self, job: Job, report: Reporter, out: Path, repo_id: str) -> Mapping[str, Any]:
+        """Publish while merging. What a cancel leaves on the Hub is said."""
+        deliveries: list[Delivery] = []
+        private, hub = bool(job.payload["private"]), self.hub_for(report.secret or token_here(self.settings))
+        message = f"Merge with Alloy ({parse_recipe(job.payload['recipe']).method})"
+
+        def attempts() -> Iterator[Generator[Progress, None, None]]:
+            while True:
+                deliveries.append(hub.deliver(repo_id, private=private, message=message, keeps_files=False))
+                yield self.attempt(job, report, out, deliveries[-1])
+
+        try:
+            self.follow(persevere(attempts()), report)
+        except Cancelled:
+            raise Cancelled(deliveries[-1].left) from None
+        report.log(f"Published at {deliveries[-1].url}")
+        return {"url": deliveries[-1].url, "repo_id": repo_id, "private": private}
+
     def attempts(self, job: Job, report: Reporter, out: Path) -> Iterator[Generator[Progress, None, None]]:
         while True:
             yield self.attempt(job, report, out)
 
-    def attempt(self, job: Job, report: Reporter, out: Path) -> Generator[Progress, None, None]:
+    def attempt(
+        self, job: Job, report: Reporter, out: Path, delivery: Delivery | None = None
+    ) -> Generator[Progress, None, None]:
         recipe = parse_recipe(job.payload["recipe"])
         findings = tuple(Finding(**found) for found in job.payload["findings"])
         self.room.plan(unwritten(job, report.folder), (), report.folder.joinpath)
@@ -62,7 +85,9 @@ class Tasks:
         with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
             for ref, checkpoint in checkpoints.items():
                 report.log(f"Reading {ref}: {len(checkpoint.tensors)} tensors in {len(checkpoint.shards)} shards")
-            yield from merge(recipe, checkpoints, out, engine_options(self.settings), findings=findings)
+            yield from merge(
+                recipe, checkpoints, out, engine_options(self.settings), findings=findings, delivery=delivery
+            )
 
     def follow(self, steps: Iterator[Progress], report: Reporter) -> None:
         """Turn the engine's progress into the job's: a line for each shard and each tenth."""

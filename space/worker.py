@@ -83,7 +83,7 @@ def run_once(task: Task, job: Job, report: Report) -> Result:
     try:
         return attend(near, report)
     except Cancelled:
-        raise Cancelled(let_clean_up(near)) from None
+        raise Cancelled(let_clean_up(near, job)) from None
     finally:
         process.kill()
         process.join()
@@ -117,7 +117,7 @@ def receive(line: Connection) -> Any:
         raise EOFError from None
 
 
-def let_clean_up(line: Connection) -> str:
+def let_clean_up(line: Connection, job: Job) -> str:
     """Ask the process to stop; what it leaves, in words."""
     until = time.monotonic() + GRACE
     try:
@@ -130,7 +130,8 @@ def let_clean_up(line: Connection) -> str:
                     return ""
     except (EOFError, OSError):
         pass
-    return ""
+    repo_id = job.payload.get("repo_id")
+    return f"If an empty repo {repo_id} is left on the Hub, delete it in its settings." if repo_id else ""
 
 
 # --- inside of the process

@@ -7,10 +7,12 @@ import gradio as gr
 
 from merging.compatibility import Check
 from merging.errors import MergeError
+from merging.recipe import parse_recipe
 from space import view
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.merge import MergeStage, merge_state
 from space.pages.recipe import RecipeColumn, current
+from space.publication import suggested_name
 from space.words import size
 
 EMPTY = view.empty(
@@ -21,6 +23,7 @@ EMPTY = view.empty(
 READING = view.empty("Checking", "Reading configs, tokenizers, headers and samples of weights.", busy=True)
 OUTDATED = view.note("The recipe has changed since this check. Check again.", "warn")
 CACHED = "Read what the Hugging Face cache here holds, and stream only the rest"
+KEEP, PUBLISH = "Keep the merge here", "Publish it while it is made"
 HIDDEN = gr.update(visible=False)
 # After Check a phone shows the verdict, and the recipe as one line.
 FOLD = "() => { document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}) }"
@@ -32,6 +35,9 @@ class CheckStage:
     findings: gr.HTML
     merge: gr.Button
     cached: gr.Checkbox
+    place: gr.Radio
+    name: gr.Textbox
+    public: gr.Checkbox
     why_not: gr.HTML
 
     @property
@@ -44,8 +50,12 @@ def build_check() -> CheckStage:
     with gr.Row(elem_classes="stage-action"):
         merge = gr.Button("Merge", variant="primary", interactive=False, visible=False, elem_id="merge-button")
         cached = gr.Checkbox(False, label=CACHED, visible=False, container=False, elem_id="merge-cached")
+    place = gr.Radio([KEEP, PUBLISH], value=KEEP, show_label=False, visible=False, elem_id="merge-place")
+    with gr.Row(elem_classes="pair"):
+        name = gr.Textbox(label="New repo, as owner/name", max_lines=1, visible=False, elem_id="merge-repo")
+        public = gr.Checkbox(False, label="Public: everyone can see it", visible=False, elem_id="merge-public")
     why_not = gr.HTML("", elem_id="merge-why-not")
-    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, cached, why_not)
+    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, cached, place, name, public, why_not)
 
 
 def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage, desk: Desk, shared: Shared) -> None:
@@ -62,28 +72,51 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage,
                 gr.skip(),
                 "",
                 text,
-                HIDDEN,
+                *[HIDDEN] * 4,
             ]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
         choice = gr.update(visible=not (found.blocked or desk.settings.hosted))
-        return [*checked(found, desk.service.may_not_merge(viewer, found)), done, text, text, choice]
+        places = place_state(desk.service.owners(viewer), text) if not found.blocked else [HIDDEN] * 3
+        return [*checked(found, desk.service.may_not_merge(viewer, found)), done, text, text, choice, *places]
 
-    def merge(request: gr.Request, token: Token, text: str, cached: bool) -> list[Any]:
+    def merge(
+        request: gr.Request, token: Token, text: str, cached: bool, place: str, name: str, public: bool
+    ) -> list[Any]:  # fmt: skip
         """Queue the merge, and show it at once: what was shown before is another job."""
         try:
-            job = desk.service.merge(text, desk.viewer(request, token), cached=cached)
+            if place == PUBLISH and not name.strip():
+                raise MergeError("Name the new repo, as owner/name.")
+            publish_as = name.strip() if place == PUBLISH else ""
+            viewer = desk.viewer(request, token)
+            job = desk.service.merge(text, viewer, cached=cached, publish_as=publish_as, private=not public)
         except MergeError as e:
             return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
         return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
     recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD, **QUICK).then(
         check, [recipe.yaml, recipe.synced, *recipe.values],
-        [*stage.outputs, recipe.check, shared.checked, recipe.yaml, stage.cached], **QUEUED,
+        [
+            *stage.outputs, recipe.check, shared.checked, recipe.yaml, stage.cached, stage.place, stage.name,
+            stage.public,
+        ], **QUEUED,
     )  # fmt: skip
+    stage.place.input(
+        lambda place: [gr.update(visible=place == PUBLISH)] * 2, stage.place, [stage.name, stage.public], **QUICK
+    )
     told = [recipe.yaml, shared.checked, stage.why_not]
     recipe.yaml.change(outdated, told, [stage.merge, stage.why_not, recipe.check], **QUICK)
     shown = [shared.job, shared.publication, shared.finished, shared.timer, shared.tabs, *merge_stage.outputs]
-    stage.merge.click(merge, [shared.checked, stage.cached], [*shown, stage.why_not], **QUEUED)
+    stage.merge.click(
+        merge, [shared.checked, stage.cached, stage.place, stage.name, stage.public], [*shown, stage.why_not], **QUEUED
+    )
+
+
+def place_state(owners: list[str], text: str) -> list[Any]:
+    """Where the merge goes: it can be published at once by who may, under a name that they can change."""
+    if not owners:
+        return [gr.update(visible=False, value=KEEP), HIDDEN, HIDDEN]
+    name = f"{owners[0]}/{suggested_name(parse_recipe(text))}"
+    return [gr.update(visible=True, value=KEEP), gr.update(visible=False, value=name), HIDDEN]
 
 
 def checking() -> list[Any]:

@@ -56,7 +56,7 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         log = desk.service.log(job.id, viewer) if job else []
         mine = desk.service.jobs(viewer)
         timer = gr.Timer(active=any(one.active for one in mine))
-        done = job.id if job is not None and job.state == "done" else ""
+        done = job.id if job is not None and is_here(job) else ""
         states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}" for one in mine)
         return [*merge_state(job, log), *publication_state(pushed), timer, done, states, ""]
 
@@ -83,12 +83,17 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
     stage.to_publish.click(lambda: gr.Tabs(selected="publish"), None, shared.tabs, **QUICK)
 
 
+def is_here(job: Job) -> bool:
+    """Whether the merge is done, and was not sent away."""
+    return job.state == "done" and not job.result.get("url")
+
+
 def merge_state(job: Job | None, log: list[str]) -> list[Any]:
     if job is None:
         return [EMPTY, *[gr.update(visible=False)] * 4, view.log_lines([])]
-    done, failed = job.state == "done", not job.active and job.state != "done"
+    done, failed = is_here(job), not job.active and job.state != "done"
     return [
-        view.job_panel(job),
+        view.job_panel(job) + view.published(job),
         gr.update(visible=True) if job.active else gr.update(visible=False, value="Cancel", interactive=True),
         gr.update(visible=failed),
         gr.update(visible=done),

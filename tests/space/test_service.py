@@ -301,6 +301,49 @@ def test_the_card_is_published_as_it_was_edited(merged, hub, repo_name):
     assert "Mine." not in (service.download(job.id, ADA) / "README.md").read_text()
 
 
+# --- publish while merging
+
+
+def test_a_merge_goes_straight_to_the_hub(merged, service, hub, repo_name):
+    repo_id = f"ada/{repo_name}"
+    job = service.queue.wait(service.merge(BOTH, ADA, publish_as=repo_id).id, 60)
+    assert job.state == "done", job.error
+    assert job.result["url"].endswith(repo_id) and hub.store.repo(repo_id).private
+    kept = merged[0].download(merged[1].id, ADA)
+    for file in kept.glob("*.safetensors"):
+        assert hub.store.read(repo_id, file.name).read_bytes() == file.read_bytes()
+    assert not list(service.queue.folder(job.id).iterdir())
+    with pytest.raises(MergeError, match="is not kept here"):
+        service.download(job.id, ADA)
+    for file in service.settings.home.rglob("*"):
+        assert file.is_dir() or ADA_TOKEN.encode() not in file.read_bytes(), file
+
+
+def test_what_may_not_be_published_is_not_merged_either(service, hub):
+    hub.store.create_repo("ada/there-already")
+    for viewer, repo_id, reason in [
+        (ADA, "ada/there-already", "exists already"),
+        (ADA, "bob/x", "cannot publish under bob"),
+        (ADA_READING, "ada/x", "may only read"),
+        (ANYONE, "ada/x", "sign in"),
+    ]:
+        with pytest.raises(MergeError, match=reason):
+            service.merge(BOTH, viewer, publish_as=repo_id)
+        assert service.jobs(viewer) == []
+
+
+def test_cancelling_a_merge_on_its_way_takes_its_repo_back(service, hub, repo_name):
+    repo_id = f"ada/{repo_name}"
+    hub.fault = lambda request: Fault(delay=20) if "/commit/" in request.url.path else None
+    job = service.merge(BOTH, ADA, publish_as=repo_id)
+    until(lambda: hub.store.find(repo_id))
+    began = time.monotonic()
+    service.cancel(job.id, ADA)
+    ended = service.queue.wait(job.id, 10)
+    assert ended.state == "cancelled" and time.monotonic() - began < 2.5
+    assert hub.store.find(repo_id) is None or "delete it in its settings" in ended.error
+
+
 # --- chat
 
 
