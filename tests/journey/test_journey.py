@@ -372,3 +372,16 @@ def test_each_method_of_the_list_says_what_it_does(page: Page):
     option = page.get_by_role("option", name="TIES", exact=True)
     said = option.evaluate("e => getComputedStyle(e, '::after').content")
     assert "let the models vote on each sign" in said
+
+
+def test_a_merge_that_is_published_while_it_is_made(page: Page, local_hub: LocalHub):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    page.get_by_label("Publish it while it is made").check()
+    page.locator("#merge-repo input, #merge-repo textarea").fill("ada/on-its-way")
+    page.locator("#merge-button").click()
+    link = page.locator("#job-panel").get_by_role("link", name="ada/on-its-way")
+    expect(link).to_be_visible(timeout=LONG)
+    expect(page.locator("#to-chat")).to_be_hidden()
+    assert local_hub.store.repo("ada/on-its-way").private
+    assert "merge_report.json" in local_hub.store.files("ada/on-its-way")
