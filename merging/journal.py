@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Journal:
         self.entries = []
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # one that is left over is in nobody's way
+            self.path.unlink()
 
     def close(self) -> None:
         if self.handle >= 0:

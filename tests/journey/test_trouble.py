@@ -56,7 +56,7 @@ def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Pag
 
 
 def test_the_second_job_waits_with_its_place_shown(page: Page, hub: LocalHub):
-    start(page, hub, Fault(delay=1.0))
+    start(page, hub, Fault(delay=6.0))
     expect(page.locator("#job-panel .job")).to_be_visible(timeout=LONG)
     page.get_by_role("tab", name="Check").click()
     page.locator("#merge-button").click()
