@@ -56,14 +56,17 @@ def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Pag
 
 
 def test_the_second_job_waits_with_its_place_shown(page: Page, hub: LocalHub):
-    start(page, hub, Fault(delay=6.0))
-    expect(page.locator("#job-panel .job")).to_be_visible(timeout=LONG)
+    asked = len(hub.requests)
+    start(page, hub, Fault(delay=9.0))
+    expect(page.locator("#job-panel .job.running")).to_be_visible(timeout=LONG)
+    page.wait_for_timeout(1500)  # the first job has asked for weights, and waits; the second is checked without delay
+    hub.fault = None
+    assert len(hub.requests) > asked
     page.get_by_role("tab", name="Check").click()
     page.locator("#merge-button").click()
     expect(page.locator("#job-panel .state")).to_contain_text("place 1 in the queue", timeout=LONG)
     page.locator("#cancel-button").click()
     expect(page.locator("#job-panel")).to_contain_text("Cancelled", timeout=LONG)
-    hub.fault = None
     page.get_by_role("tab", name="Jobs").click()
     expect(page.locator("#job-list label").nth(1)).to_contain_text("done", timeout=LONG)
 
