@@ -222,7 +222,10 @@ def test_what_the_number_of_a_lambda_becomes_is_what_the_recipe_says(page: Page)
 def test_a_pasted_revision_is_read(page: Page):
     example(page, "Two skills in one", "alloy/pocket-add")
     page.locator(".model-row.c1").get_by_role("button", name="More").click()
-    page.get_by_label("Revision of model 1").fill("nope-tag")
+    box = page.get_by_label("Revision of model 1")
+    expect(box).to_be_visible()
+    page.wait_for_timeout(500)  # Gradio fills a box that has just been made once more, which nobody is quick enough for
+    box.fill("nope-tag")
     check(page)
     expect(page.locator("#verdict")).to_contain_text("has no revision 'nope-tag'")
 
