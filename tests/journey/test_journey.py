@@ -59,11 +59,13 @@ def merge(page: Page) -> None:
 
 def say(page: Page, prompt: str) -> list[str]:
     """Ask all panes, and wait until every pane has answered."""
+    panes = page.locator(".pane:visible")
+    asked = panes.first.locator(".message.user")
+    before = asked.count()
     page.locator("#chat-prompt textarea").fill(prompt)
     page.locator("#chat-send").click()
-    expect(page.locator("#chat-stop")).to_be_visible()
+    expect(asked).to_have_count(before + 1, timeout=LONG)  # Send is hidden by now
     expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
-    panes = page.locator(".pane:visible")
     return [panes.nth(i).locator(".message.bot").last.inner_text().strip() for i in range(panes.count())]
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from playwright.sync_api import Page, expect
 from starlette.requests import Request
+from torch import Tensor
 
 from space.demo.hub import MODELS
+from space.generate import Voice
 from space.localhub import Fault, LocalHub
 from space.service import Service
 from tests.journey.test_journey import LONG, check, example
@@ -91,6 +94,22 @@ def test_models_that_may_not_be_read_are_named(page: Page, hub: LocalHub, name, 
     expect(box).to_have_value(repo)
 
 
+@pytest.fixture
+def slow_tongue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Half a second for each token: small models are done before one can press Stop."""
+    spoken, over = Voice.put, Event()
+
+    def put(voice: Voice, tokens: Tensor) -> None:
+        spoken(voice, tokens)
+        if voice.ids:
+            over.wait(0.5)
+
+    monkeypatch.setattr(Voice, "put", put)
+    yield
+    over.set()
+
+
+@pytest.mark.usefixtures("slow_tongue")
 def test_a_chat_can_be_stopped_and_cleared(page: Page, hub: LocalHub):
     example(page, "Two skills in one", "alloy/pocket-add")
     check(page)
@@ -101,6 +120,7 @@ def test_a_chat_can_be_stopped_and_cleared(page: Page, hub: LocalHub):
     page.get_by_label("number input for Temperature").fill("2")
     page.locator("#chat-prompt textarea").fill("tell: me everything")
     page.locator("#chat-send").click()
+    expect(page.locator(".pane .message.bot").first).to_be_visible(timeout=LONG)
     page.locator("#chat-stop").click()
     expect(page.locator("#chat-send")).to_be_visible()
     page.locator("#chat-clear").click()
