@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from merging.assembly import depth_of
-from merging.budget import ALIGNED, row_of
+from merging.budget import ALIGNED, SPARE, row_of
 from merging.checkpoint import Checkpoint
-from merging.device import Device
+from merging.device import PAGE, Device
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS
 from merging.methods import Method
@@ -20,6 +20,10 @@ from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, Settings, compute
 from merging.plan import Step
 from merging.soundness import check_output, refuse_non_finite
+
+# Processors copy five times slower to where a place in its page lies less than so many bytes behind that of the source:
+# they take what they read for what they have just written (benchmarks/LOG.md). The page cache begins on pages.
+COLLIDES = 32
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,16 @@ class Piece:
     buffers: Bytes
     unchecked: bool = False  # read for the first time: its numbers may not be finite
 
+    def begin(self, i: int) -> int:
+        """Where the i-th input begins in the buffers: aligned, whatever the types of those before it."""
+        spread, size = -(-self.count // ALIGNED) * ALIGNED, self.job.sizes[i]
+        begin = spread * sum(self.job.sizes[:i]) + i * SPARE
+        collides = 0 < (begin - self.job.step.inputs[i].start - self.start * size) % PAGE < COLLIDES
+        return begin + COLLIDES if collides else begin
+
     def raw(self, i: int) -> Bytes:
-        """The bytes of the i-th input. Each begins aligned, whatever the types of those before it."""
-        spread = -(-self.count // ALIGNED) * ALIGNED
-        begin = spread * sum(self.job.sizes[:i])
+        """The bytes of the i-th input."""
+        begin = self.begin(i)
         return self.buffers[begin : begin + self.count * self.job.sizes[i]]
 
     def read(self) -> None:
@@ -84,9 +94,10 @@ class Piece:
 
     def widen(self, begin: int, end: int) -> Block:
         job = self.job
-        stored = [self.raw(i)[begin * size : end * size] for i, size in enumerate(job.sizes)]
-        wide, largest = job.device.widen(stored, [i.dtype for i in job.step.inputs])
-        if self.unchecked and math.isinf(largest):
+        begins = [self.begin(i) + begin * size for i, size in enumerate(job.sizes)]
+        dtypes, alike = [i.dtype for i in job.step.inputs], job.step.granularity == "element"
+        wide = job.device.widen(self.buffers, begins, end - begin, dtypes, alike=alike)
+        if self.unchecked and math.isinf(job.device.largest(wide)):
             refuse_non_finite(job.step, job.checkpoints)
         chance = Chance(job.seed, job.step.name, self.start + begin)
         is_matrix = job.step.granularity == "matrix"

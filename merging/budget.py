@@ -19,6 +19,7 @@ GPU_GRAINS = 64  # a GPU computes a block at once, and only a large one keeps it
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves
 ALIGNED = 64  # elements: where the next input begins in a set
+SPARE = 64  # bytes before it, by which it may be moved
 PANEL = 2**21  # elements of a matrix that are multiplied with another at once
 COUNT_BYTES = 4 * 8 * 65_536  # what a measure may keep of a block for one model: two counts, and their totals
 
@@ -102,7 +103,7 @@ def make_budget(
     if workers == 0:
         raise MergeError(too_little(method.name, widest, cuts[widest], memory_bytes, need))
     elements, fixed = need.unit * grains, workers * (need.scratch(grains) + need.outputs(grains))
-    one_set, sets = elements * need.element, need.in_flight * workers
+    one_set, sets = elements * need.element + SPARE * need.models, need.in_flight * workers
     if method.measure:
         sets = max(sets, min((left - fixed) // one_set, sets + 2 * -(-largest // elements)))
     peak = PROCESS_BYTES + fixed + sets * one_set + ahead

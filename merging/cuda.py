@@ -34,13 +34,18 @@ class Gpu:
             self.streams.own = torch.cuda.Stream(self.name)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(self.streams.own)
 
-    def widen(self, stored: Sequence[Bytes], dtypes: Sequence[str]) -> tuple[Array, float]:
-        there = [
-            torch.from_numpy(raw).to(self.name, non_blocking=True).view(DTYPES[dtype])
-            for raw, dtype in zip(stored, dtypes, strict=True)
-        ]
-        wide = torch.stack([row.float() for row in there])
-        return wide, largest(wide)  # type: ignore[return-value] # see arrays.py
+    def widen(
+        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
+    ) -> Array:
+        there = []
+        for begin, dtype in zip(begins, dtypes, strict=True):
+            kind = DTYPES[dtype]
+            raw = torch.from_numpy(buffer[begin : begin + count * kind.itemsize])
+            there.append(raw.to(self.name, non_blocking=True).view(kind))
+        return torch.stack([row.float() for row in there])  # type: ignore[return-value] # see arrays.py
+
+    def largest(self, wide: Array) -> float:
+        return largest(torch.as_tensor(wide))
 
     def narrow(self, wide: Array, dtype: str, out: Bytes) -> float:
         tensor = torch.as_tensor(wide)

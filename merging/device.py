@@ -10,9 +10,11 @@ import numpy as np
 from merging.errors import MergeError
 from merging.methods import loops
 from merging.methods.arrays import Array, Bytes
+from merging.methods.stored import Pending, Rows, Store, magnitude, plain
 
 WIDEN = {"BF16": loops.widen_bf16, "F16": loops.widen_f16, "F32": loops.widen_f32}
 NARROW = {"BF16": loops.narrow_bf16, "F16": loops.narrow_f16, "F32": loops.narrow_f32}
+PAGE = 4096
 STORED = {"BF16": np.uint16, "F16": np.uint16, "F32": np.float32}  # how numpy sees their bytes
 
 
@@ -25,15 +27,24 @@ class Device(Protocol):
         ...
 
     def buffer(self, nbytes: int) -> Bytes:
-        """Memory to read blocks into."""
+        """Memory to read blocks into, from a page's start on."""
         ...
 
     def working(self) -> AbstractContextManager[object]:
         """What one thread does with one block goes inside this."""
         ...
 
-    def widen(self, stored: Sequence[Bytes], dtypes: Sequence[str]) -> tuple[Array, float]:
-        """The same stretch of several tensors as float32 [n, m], and their largest magnitude (infinite for NaN)."""
+    def widen(
+        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
+    ) -> Array:
+        """So many elements of several tensors, each from its byte of the buffer on, as float32 [n, m].
+
+        Where all elements are treated `alike`, what comes may stand for such an array (stored.py).
+        """
+        ...
+
+    def largest(self, wide: Array) -> float:
+        """The largest magnitude; infinite where something is not a number."""
         ...
 
     def narrow(self, wide: Array, dtype: str, out: Bytes) -> float:
@@ -48,25 +59,33 @@ class Cpu:
     name: str = "cpu"
 
     def buffer(self, nbytes: int) -> Bytes:
-        return np.empty(nbytes, np.uint8)
+        space = np.empty(nbytes + PAGE, np.uint8)
+        begin = -space.ctypes.data % PAGE
+        return space[begin : begin + nbytes]
 
     def working(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def widen(self, stored: Sequence[Bytes], dtypes: Sequence[str]) -> tuple[Array, float]:
-        count = len(stored[0].view(STORED[dtypes[0]]))
-        wide, worst = np.empty((len(stored), count), np.float32), 0
-        for row, raw, dtype in zip(wide, stored, dtypes, strict=True):
-            worst = max(worst, WIDEN[dtype](raw.view(STORED[dtype]), row))
-        return wide, magnitude(worst)
+    def widen(
+        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
+    ) -> Array:
+        if alike and set(dtypes) == {"BF16"}:
+            return Store(buffer.view(np.uint16), np.array(begins, np.int64) // 2, count).rows  # type: ignore[return-value]
+        wide = np.empty((len(begins), count), np.float32)
+        for row, begin, dtype in zip(wide, begins, dtypes, strict=True):
+            stored = np.dtype(STORED[dtype])
+            WIDEN[dtype](buffer[begin : begin + count * stored.itemsize].view(stored), row)
+        return wide
+
+    def largest(self, wide: Array) -> float:
+        if isinstance(wide, Rows):
+            return wide.store.largest
+        return magnitude(max(map(loops.largest_magnitude, wide), default=0))
 
     def narrow(self, wide: Array, dtype: str, out: Bytes) -> float:
-        return magnitude(NARROW[dtype](wide, out.view(STORED[dtype])))
-
-
-def magnitude(bits: int) -> float:
-    """The float32 of some bits; infinity for what is not a number."""
-    return float(np.uint32(min(bits, 0x7F800000)).view(np.float32))
+        if isinstance(wide, Pending) and dtype in ("BF16", "F32"):
+            return magnitude(wide.fill(out.view(STORED[dtype])))
+        return magnitude(NARROW[dtype](plain(wide), out.view(STORED[dtype])))
 
 
 def choose_device(asked: str) -> Device:

@@ -41,8 +41,8 @@ def first_non_finite(info: TensorInfo, checkpoint: Checkpoint) -> tuple[int, int
         size = np.dtype(STORED[info.dtype]).itemsize
         part = np.empty(min(GRAIN, info.numel - at) * size, np.uint8)
         checkpoint.read(info, at * size, bytes_of(part))
-        wide, worst = Cpu().widen([part], [info.dtype])
-        if math.isinf(worst) and len(found := np.flatnonzero(~np.isfinite(wide[0]))):
+        wide = Cpu().widen(part, [0], min(GRAIN, info.numel - at), [info.dtype])
+        if len(found := np.flatnonzero(~np.isfinite(wide[0]))):
             first = at + int(found[0]) if first < 0 else first
             count += len(found)
     return first, count

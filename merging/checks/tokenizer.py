@@ -1,6 +1,7 @@
 """Whether a token id means the same in all models."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ def parse_tokenizer(raw: bytes) -> Tokenizer:
         kind=str(model.get("type") or "BPE"),
         ids={**vocabulary(model), **added},
         added=frozenset(added),
-        merges=tuple(map(merge_rule, listed_under("model.merges", model.get("merges")))),
+        merges=merge_rules(listed_under("model.merges", model.get("merges"))),
         rules={rule: data.get(rule) for rule in RULES},
     )
 
@@ -88,13 +89,20 @@ def listed_under(key: str, value: Any) -> list[Any]:
     return value or []
 
 
-def merge_rule(value: Any) -> str:
-    """A rule stands as `a b` or as ["a", "b"]."""
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return " ".join(value)
-    if not isinstance(value, str):
-        raise MergeError(f"tokenizer.json: model.merges has {brief(value)}, which is no pair of texts")
-    return value
+def merge_rules(values: list[Any]) -> tuple[str, ...]:
+    """A rule stands as `a b` or as ["a", "b"]. There can be hundreds of thousands, so none has a call of its own."""
+    kinds = {value.__class__ for value in values}
+    if kinds <= {str}:
+        return tuple(values)
+    with suppress(TypeError):  # a part that is no text
+        if kinds <= {str, list}:
+            return tuple([v if v.__class__ is str else " ".join(v) for v in values])
+    wrong = next(v for v in values if not (isinstance(v, str) or texts(v)))
+    raise MergeError(f"tokenizer.json: model.merges has {brief(wrong)}, which is no pair of texts")
+
+
+def texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def vocabulary(model: Json) -> dict[str, int]:

@@ -8,7 +8,7 @@ from merging.methods.arrays import Array, Sums
 from merging.methods.chance import Chance
 from merging.methods.linear import Normalize, weights_sum_to_zero
 from merging.methods.measures import l1_factors, sums_around
-from merging.methods.parts import add_agreed, keep_by_chance, keep_by_rank, weighted_sum
+from merging.methods.parts import add_agreed, add_weighted, keep_by_chance, keep_by_rank
 from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Shape, method
 from merging.methods.task_vectors import Factors, Lambda, Rescale, Weighted, scaled, shares
 
@@ -85,7 +85,7 @@ def dare_linear(  # noqa: PLR0913 - its settings
     what it was, and not by 1 / density; not at all where either sum is below 1e-7 (density 0 leaves the base).
     """
     kept = keep_by_chance(deltas, density, chance)
-    return base + weighted_sum(kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))
+    return add_weighted(base, kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))
 
 
 @method(
@@ -182,4 +182,4 @@ def della_linear(  # noqa: PLR0913 - its settings
     Dropping and scaling are those of della; there is no vote.
     """
     kept = keep_by_rank(deltas, row, density, epsilon, chance)
-    return base + weighted_sum(kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))
+    return add_weighted(base, kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))

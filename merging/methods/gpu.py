@@ -25,6 +25,10 @@ def weighted_sum(tensors: Tensor, weights: Array) -> Tensor:
     return total
 
 
+def add_weighted(base: Tensor, tensors: Tensor, weights: Array) -> Tensor:
+    return weighted_sum(tensors, weights).add_(base)
+
+
 def add_changes(base: Tensor, models: Tensor, weights: Array) -> Tensor:
     total = torch.zeros_like(base)
     for model, weight in zip(models, weights.tolist(), strict=True):

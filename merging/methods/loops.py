@@ -23,49 +23,50 @@ MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign
 compiled: Callable[[Any], Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
-# Types of files: to float32 and back, with the bits of the largest magnitude.
+# Types of files: to float32, and back with the bits of the largest magnitude.
 
 
 @compiled
 def widen_bf16(stored, out):  # uint16 [m] -> float32 [m]
-    bits, worst = out.view(np.uint32), np.uint32(0)
+    bits = out.view(np.uint32)
     for i in range(stored.size):
         bits[i] = np.uint32(stored[i]) << np.uint32(16)
-        worst = max(worst, bits[i] & np.uint32(MAGNITUDE))
-    return worst
 
 
 @compiled
 def widen_f16(stored, out):  # uint16 [m] -> float32 [m]
-    bits, worst = out.view(np.uint32), np.uint32(0)
+    bits = out.view(np.uint32)
     for i in range(stored.size):
         bits[i] = np.uint32(stored[i] & np.uint16(0x7FFF)) << np.uint32(13)
     for i in range(stored.size):
         out[i] *= np.float32(2.0**112)  # the exponent's new bias; subnormal numbers come right as well
     for i in range(stored.size):
         special = np.uint32(0x7F800000) if stored[i] & np.uint16(0x7C00) == np.uint16(0x7C00) else np.uint32(0)
-        found = bits[i] | special
-        worst = max(worst, found)
-        bits[i] = found | np.uint32(stored[i] & np.uint16(0x8000)) << np.uint32(16)
-    return worst
+        bits[i] |= special | np.uint32(stored[i] & np.uint16(0x8000)) << np.uint32(16)
 
 
 @compiled
 def widen_f32(stored, out):  # float32 [m] -> float32 [m]
-    bits, worst = stored.view(np.uint32), np.uint32(0)
     for i in range(stored.size):
         out[i] = stored[i]
-        worst = max(worst, bits[i] & np.uint32(MAGNITUDE))
+
+
+@compiled
+def largest_magnitude(wide):  # float32 [m] -> its bits
+    bits, worst = wide.view(np.uint32), np.uint32(0)
+    for i in range(bits.size):
+        worst = max(worst, np.uint32(bits[i] & np.uint32(MAGNITUDE)))
     return worst
 
 
 @compiled
 def narrow_bf16(wide, out):  # float32 [m] -> uint16 [m]
     bits, worst = wide.view(np.uint32), np.uint32(0)
-    for i in range(wide.size):
+    for i in range(wide.size):  # 32 bits after every step: Numba makes 64 of them, and vectors hold half as many
         b = bits[i]
-        worst = max(worst, b & np.uint32(MAGNITUDE))
-        out[i] = np.uint16((b + np.uint32(0x7FFF) + (b >> np.uint32(16) & np.uint32(1))) >> np.uint32(16))
+        worst = max(worst, np.uint32(b & np.uint32(MAGNITUDE)))
+        odd = np.uint32(np.uint32(b >> np.uint32(16)) & np.uint32(1))
+        out[i] = np.uint16(np.uint32(np.uint32(b + np.uint32(0x7FFF)) + odd) >> np.uint32(16))
     return worst
 
 
@@ -98,7 +99,8 @@ def narrow_tile(bits, small, out):
 
 @compiled
 def narrow_f32(wide, out):  # float32 [m] -> float32 [m]
-    return widen_f32(wide, out)
+    widen_f32(wide, out)
+    return largest_magnitude(wide)
 
 
 # Steps of kernels: float32 [n, m] -> float32 [m] or [n, m]. Every inner loop runs from 0 over slices: only then does
@@ -114,6 +116,14 @@ def weighted_sum(tensors, weights):
         scale(tensors[0, at : at + TILE], weights[0], part)
         for k in range(1, n):
             add_scaled(tensors[k, at : at + TILE], weights[k], part)
+    return out
+
+
+@compiled
+def add_weighted(base, tensors, weights):
+    out = weighted_sum(tensors, weights)
+    for i in range(out.size):
+        out[i] += base[i]
     return out
 
 
@@ -612,8 +622,8 @@ def take_inside(bits, high, mask, out):
     """Gather the lower halves of those whose upper half is `high`; how many these are. No branch to be guessed."""
     found = 0
     for i in range(bits.size):
-        out[found] = np.uint16(bits[i] & np.uint32(0xFFFF))
-        found += bits[i] >> np.uint32(16) & mask == high
+        out[found] = np.uint16(bits[i])
+        found += np.uint32(np.uint32(bits[i] >> np.uint32(16)) & mask) == high
     return found
 
 

@@ -1,7 +1,8 @@
 """The steps that merge methods are made of: pure functions over one block.
 
-Here is what each of them means; loops.py has them for the CPU, gpu.py for a GPU, and both give the same bits. Arrays
-are float32, [n, m] for the same m elements of n models, or [m].
+Here is what each of them means. loops.py has them for the CPU, tiles.py the most used ones for bfloat16 as it is
+stored, gpu.py has them for a GPU; all give the same bits. Arrays are float32, [n, m] for the same m elements of n
+models, or [m].
 """
 
 import math
@@ -11,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
-from merging.methods import loops
+from merging.methods import loops, stored
 from merging.methods.arrays import Array, Counts, Sums
 from merging.methods.chance import Chance, limits
 
@@ -20,9 +21,11 @@ NOTHING = math.inf  # a cut that nothing reaches
 ALL, NONE = (0.0, math.inf), (math.inf, math.inf)
 
 
-def forms(array: Array) -> ModuleType:
-    """The module that has the steps for what an array is."""
-    if isinstance(array, np.ndarray):
+def forms(*arrays: Array) -> ModuleType:
+    """The module that has the steps for what arrays are."""
+    if any(isinstance(array, stored.Lazy) for array in arrays):
+        return stored
+    if isinstance(arrays[0], np.ndarray):
         return loops
     from merging.methods import gpu  # torch takes two seconds to import, and only a GPU needs it
 
@@ -51,9 +54,15 @@ def weighted_sum(tensors: Array, weights: Sequence[float]) -> Array:
     return found
 
 
+def add_weighted(base: Array, tensors: Array, weights: Sequence[float]) -> Array:
+    """base + the sum of w_i * x_i over the stack, which is added up first: [m]."""
+    found: Array = forms(base, tensors).add_weighted(base, tensors, floats(tuple(weights)))
+    return found
+
+
 def add_changes(base: Array, models: Array, weights: Sequence[float]) -> Array:
     """base + the sum of w_i * (x_i - base), in order: [m]."""
-    found: Array = forms(models).add_changes(base, models, floats(tuple(weights)))
+    found: Array = forms(base, models).add_changes(base, models, floats(tuple(weights)))
     return found
 
 
@@ -89,7 +98,7 @@ def keep_by_rank(tensors: Array, row: int, density: Sequence[float], epsilon: Se
 
 def blend(x: Array, y: Array, of_x: float, of_y: float) -> Array:
     """of_x * x + of_y * y: [m]."""
-    found: Array = forms(x).blend(x, y, np.float32(of_x), np.float32(of_y))
+    found: Array = forms(x, y).blend(x, y, np.float32(of_x), np.float32(of_y))
     return found
 
 
@@ -98,7 +107,7 @@ def near_swap(base: Array, model: Array, t: float) -> Array:
 
     A change counts as at least a millionth.
     """
-    found: Array = forms(base).near_swap(base, model, np.float32(t))
+    found: Array = forms(base, model).near_swap(base, model, np.float32(t))
     return found
 
 
@@ -123,7 +132,7 @@ def add_agreed(
     not vote or count. Where the weights sum to zero, the divisor is 1.
     """
     given = floats(tuple(factors)), floats(tuple(weights)), divide, np.float32(by)
-    found: Array = forms(changes).add_agreed(base, changes, *given)
+    found: Array = forms(base, changes).add_agreed(base, changes, *given)
     return found
 
 
@@ -132,7 +141,7 @@ def average_agreed(base: Array, changes: Array, weights: Sequence[float], *, lea
 
     Weights are not negative; where those that agree sum to less than `least`, that is the divisor.
     """
-    found: Array = forms(changes).average_agreed(base, changes, floats(tuple(weights)), np.float32(least))
+    found: Array = forms(base, changes).average_agreed(base, changes, floats(tuple(weights)), np.float32(least))
     return found
 
 
@@ -141,13 +150,13 @@ def spread(base: Array, models: Array) -> Array:
 
     0 only where all changes are equal: that of any other entry is at least 2^-133, so that its upper half is not zero.
     """
-    found: Array = forms(models).spread(base, models)
+    found: Array = forms(base, models).spread(base, models)
     return found
 
 
 def add_own_and_shared(base: Array, deltas: Array, epsilon: float, factors: Sequence[float]) -> Array:
     """base + f_i * x_i where only that is larger than epsilon, + the mean of those that are where several are: [m]."""
-    found: Array = forms(deltas).add_own_and_shared(base, deltas, rounded_down(epsilon), floats(tuple(factors)))
+    found: Array = forms(base, deltas).add_own_and_shared(base, deltas, rounded_down(epsilon), floats(tuple(factors)))
     return found
 
 
@@ -162,7 +171,7 @@ def add_consensus(base: Array, models: Array, cuts: Sequence[float], *, least: i
 
     A change matters where it is larger than cut_i times the sum of the others.
     """
-    found: Array = forms(models).add_consensus(base, models, wide_floats(tuple(cuts)), least, float(by))
+    found: Array = forms(base, models).add_consensus(base, models, wide_floats(tuple(cuts)), least, float(by))
     return found
 
 
@@ -187,7 +196,9 @@ def mean_by_standing(
     """
     low, high = (wide_floats(tuple(edges)) for edges in zip(*bands, strict=True))
     cuts, largest = (wide_floats(tuple(edges)) for edges in zip(*best, strict=True))
-    found: Array = forms(deltas).mean_by_standing(base, deltas, scores, low, high, cuts, largest, float(by))
+    found: Array = forms(base, deltas, scores).mean_by_standing(
+        base, deltas, scores, low, high, cuts, largest, float(by)
+    )
     return found
 
 
@@ -226,11 +237,11 @@ def importance(base: Array, model: Array, row: int) -> Array:
 
     1e-8 is added to each probability. Computed in float64, rounded to float32.
     """
-    found: Array = forms(base).importance(base, model, row)
+    found: Array = forms(base, model).importance(base, model, row)
     return found
 
 
 def take_from(base: Array, model: Array, scores: Array, cut: float) -> Array:
     """The model where the score is `cut` or more, the base elsewhere: [m]."""
-    found: Array = forms(base).take_from(base, model, scores, cut)
+    found: Array = forms(base, model, scores).take_from(base, model, scores, cut)
     return found

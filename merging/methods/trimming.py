@@ -7,7 +7,7 @@ from typing import Annotated
 from merging.methods.arrays import Array, Sums
 from merging.methods.linear import Normalize, weights_sum_to_zero
 from merging.methods.measures import l1_factors, magnitude_cuts, middle_bands, sums_around
-from merging.methods.parts import NOTHING, Band, add_agreed, keep_between, weighted_sum
+from merging.methods.parts import NOTHING, Band, add_agreed, add_weighted, keep_between
 from merging.methods.spec import Fractions, Pass, Range, Settings, Shape, method
 from merging.methods.task_vectors import Factors, Lambda, Rescale, Weighted, scaled, shares
 
@@ -105,7 +105,7 @@ def breadcrumbs(  # noqa: PLR0913 - its settings
     """
     bands, factors = measured
     kept = keep_between(deltas, bands)
-    return base + weighted_sum(kept, shares(weight, factors, normalize=normalize, lambda_=lambda_))
+    return add_weighted(base, kept, shares(weight, factors, normalize=normalize, lambda_=lambda_))
 
 
 @method(

@@ -10,6 +10,7 @@ from merging.budget import row_of
 from merging.methods import METHODS, Method
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Settings, compute
+from merging.methods.stored import Store, plain
 from merging.settings import keyword
 from merging.totals import Total
 
@@ -17,18 +18,31 @@ REQUIRED = {"weight": 0.5, "t": 0.3}
 
 
 def run(
-    name: str, models: Tensor, base: Tensor | None = None, *, seed: Any = 0, depth: Any = None, **given: Any
-) -> Tensor:
+    name: str, models: Tensor, base: Tensor | None = None, *, seed: Any = 0, depth: Any = None, start: Any = 0,
+    as_stored: Any = False, **given: Any,
+) -> Tensor:  # fmt: skip
     """Merge the rows of `models` by a method. A setting that is not given has its default."""
     method, shape = METHODS[name], tuple(models.shape[1:])
     settings = settings_of(method, len(models), given)
     is_matrix = method.granularity_of(settings, "tensor", shape) == "matrix"
     has_base = base is not None and method.takes_base
     stack = torch.cat([base[None], models]) if has_base and base is not None else models
-    wide = np.ascontiguousarray(stack.float().reshape(len(stack), -1).numpy())
-    block = Block(wide, has_base, Chance(seed, "tensor"), row_of(shape), depth, is_matrix)
+    flat = stack.reshape(len(stack), -1)
+    wide: Any = rows_of(flat) if as_stored else np.ascontiguousarray(flat.float().numpy())
+    block = Block(wide, has_base, Chance(seed, "tensor", start), row_of(shape), depth, is_matrix)
     merged = compute(method, block, measured(method, block, shape, settings), settings)
-    return torch.from_numpy(np.asarray(merged)).view(shape)
+    return torch.from_numpy(np.asarray(plain(merged))).view(shape)
+
+
+def rows_of(stack: Tensor) -> Any:
+    """The rows as bfloat16 in one buffer, with gaps between them."""
+    assert stack.dtype == torch.bfloat16
+    count = stack.shape[1]
+    begins = np.arange(len(stack)) * (count + 16) + 16
+    buffer = np.zeros((len(stack) + 1) * (count + 16) + 16, np.uint16)
+    for begin, row in zip(begins, stack, strict=True):
+        buffer[begin : begin + count] = row.contiguous().view(torch.uint16).numpy()
+    return Store(buffer, begins, count).rows
 
 
 def settings_of(method: Method, models: int, given: dict[str, Any]) -> Settings:

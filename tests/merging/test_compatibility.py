@@ -245,6 +245,12 @@ def test_merges_written_as_pairs_are_the_same(pair: Make):
     assert find(pair(tokenizer=with_vocabulary(merges=[["a", "b"]])), "tokenizer")
 
 
+@pytest.mark.parametrize("rule", [7, {"a": "b"}, ["a", 7], None])
+def test_a_merge_rule_that_is_none_is_told(pair: Make, rule: Any):
+    found = find(pair(tokenizer=with_vocabulary(merges=["a b", ["a", "b"], rule])), "no-tokenizer")
+    assert found is not None and "no pair of texts" in found.values[0]
+
+
 @pytest.mark.parametrize("broken", ["{", "[]", '{"model": 7}', '{"model": {"vocab": "x"}}', "[" * 5000])
 def test_a_broken_tokenizer_stops_nothing(pair: Make, tmp_path: Path, broken: str):
     write_model(tmp_path / "base")

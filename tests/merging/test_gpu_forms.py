@@ -12,6 +12,7 @@ from merging.device import Cpu
 from merging.engine import Options, merge
 from merging.methods import METHODS, gpu, loops
 from merging.methods.chance import Chance, limits
+from merging.methods.stored import plain
 from tests.merging.kernels import REQUIRED, noise
 from tests.merging.models import fine_tunes, opened, recipe_of, write_model
 
@@ -151,9 +152,10 @@ def test_every_stored_number_is_widened_as_torch_does(device, dtype):
     for part, worst in ((expected, math.inf if dtype != "F32" else np.abs(expected).max()),
                         (expected[finite], np.abs(expected[finite]).max())):  # fmt: skip
         raw = stored[finite] if part is not expected else stored
-        wide, largest = device.widen([raw.copy().view(np.uint8)], [dtype])
-        assert np.array_equal(np.asarray(torch.as_tensor(wide).cpu())[0], part, equal_nan=True)
-        assert largest == worst
+        for alike in (False, True):
+            wide = device.widen(raw.copy().view(np.uint8), [0], len(raw), [dtype], alike=alike)
+            assert np.array_equal(np.asarray(torch.as_tensor(plain(wide)).cpu())[0], part, equal_nan=True)
+            assert device.largest(wide) == worst
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
