@@ -49,6 +49,7 @@ class Models:
         self.clock = clock
         shutil.rmtree(scratch, ignore_errors=True)
         self.kept: dict[Path, Loaded] = {}
+        self.reserved_bytes = 0  # of the budget, for what is not loaded here: merges in memory
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self.timer = threading.Thread(target=self.watch, name="idle models", daemon=True)
@@ -73,19 +74,31 @@ class Models:
         size = weight_bytes(folder)
         self.make_room(size)
         scratch = self.scratch / secrets.token_hex(8)
-        model, tokenizer = self.load(folder, self.budget_bytes, scratch)
+        model, tokenizer = self.load(folder, max(0, self.budget_bytes - self.reserved_bytes), scratch)
         with self.lock:
             self.kept[folder] = Loaded(model, tokenizer, size, users=1, scratch=scratch)
             return self.kept[folder]
 
     def fit(self, folders: Sequence[Path]) -> bool:
         """Whether all of these can be in memory at once."""
-        return sum(weight_bytes(folder) for folder in set(folders)) <= self.budget_bytes
+        return sum(weight_bytes(folder) for folder in set(folders)) <= self.budget_bytes - self.reserved_bytes
+
+    def reserve(self, nbytes: int) -> None:
+        """Take so many bytes of the budget, or give them back where that is less than nothing."""
+        with self.lock:
+            self.reserved_bytes += nbytes
+        if nbytes > 0:
+            self.make_room(0)
+
+    def idle_bytes(self) -> int:
+        """What would leave memory if the room were needed."""
+        with self.lock:
+            return sum(one.nbytes for one in self.kept.values() if one.users == 0)
 
     def make_room(self, nbytes: int) -> None:
         """Let the models go that were not used for longest, as many as needed."""
         with self.lock:
-            free = self.budget_bytes - sum(one.nbytes for one in self.kept.values())
+            free = self.budget_bytes - self.reserved_bytes - sum(one.nbytes for one in self.kept.values())
             gone = []
             for folder, one in sorted(self.kept.items(), key=lambda item: item[1].used):
                 if free >= nbytes:

@@ -1,6 +1,7 @@
 """What the app does, in words of the app. Every call says who asks. Knows Hub, queue and engine, no page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from space.chat import ChatOptions, Chats, Reply
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
+from space.live import LiveMerges
 from space.models import Models
 from space.panes import Choice, choices
 from space.prompt import plain_messages
@@ -25,6 +27,8 @@ from space.room import Room
 from space.settings import Settings, prepare_home
 from space.tasks import Tasks, engine_options
 from space.viewer import HubFor, Viewer
+
+NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memory has a plan of its own
 
 
 class Service:
@@ -37,6 +41,7 @@ class Service:
         self.parents = parents
         self.hub_for = hub_for
         self.room = Room(settings)
+        self.live = LiveMerges(settings, chats, settings.home / "live")
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
@@ -218,6 +223,32 @@ class Service:
         panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
         return self.chats.ask(panes, plain, within(options, self.settings))
 
+    def may_not_try(self, recipe_yaml: str, found: Check) -> str:
+        """Why the merge that was checked cannot be tried in memory, and what to do; empty where it can."""
+        return self.live.why_not(parse_recipe(recipe_yaml), found.plan) if found.plan else "It cannot be merged."
+
+    def load_live(self, tab: str, recipe_yaml: str, viewer: Viewer) -> Iterator[list[Reply]]:
+        """Read the models of a recipe into memory and merge them there; says how far it is. Refuses what is blocked."""
+        recipe = parse_recipe(recipe_yaml)
+
+        @contextmanager
+        def opening(tick: Callable[[], None]) -> Iterator[tuple[Recipe, Mapping[ModelRef, Checkpoint]]]:
+            with opened(recipe, self.hub_for(viewer.token), self.settings, tick=tick) as checkpoints:
+                found = self.look(recipe, checkpoints)
+                if reasons := blocking(found, besides=NOT_IN_MEMORY):
+                    raise MergeError(f"These models cannot be merged: {reasons}")
+                yield recipe, checkpoints
+
+        return self.live.load(tab, viewer.owner, opening)
+
+    def ask_live(
+        self, tab: str, recipes: Sequence[str], messages: Sequence[Mapping[str, Any]], options: ChatOptions,
+        viewer: Viewer,
+    ) -> Iterator[list[Reply]]:  # fmt: skip
+        """What the merge in memory answers, made again for each of the recipes in turn."""
+        plain = plain_messages(messages, max_chars=self.settings.max_turn_chars)
+        return self.live.ask(tab, viewer.owner, recipes, plain, within(options, self.settings))
+
     def release(self) -> None:
         """Let loaded models leave memory."""
         self.chats.models.release()
@@ -225,12 +256,14 @@ class Service:
     def close(self) -> None:
         """Stop running jobs, which clean up, and let the models go."""
         self.queue.close()
+        self.live.close()
         self.chats.models.close()
 
 
-def blocking(found: Check) -> str:
+def blocking(found: Check, besides: Sequence[str] = ()) -> str:
     """The findings that block, each with its way out."""
-    return " ".join(f"{one.title} {one.remedy}".strip() for one in found.findings if one.level == "block")
+    blocks = (one for one in found.findings if one.level == "block" and one.id not in besides)
+    return " ".join(f"{one.title} {one.remedy}".strip() for one in blocks)
 
 
 def within(options: ChatOptions, settings: Settings) -> ChatOptions:

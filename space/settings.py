@@ -42,6 +42,11 @@ class Settings:
     max_turn_chars: int = 20_000
     max_panes: int = 4
 
+    @property
+    def cores(self) -> int:
+        """The threads of a merge: those that were asked for, else one for each core."""
+        return self.threads or len(os.sched_getaffinity(0))
+
 
 def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
     """The settings of this machine. Each limit can be set by its name, as in ALLOY_MAX_MODELS=4."""

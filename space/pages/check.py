@@ -12,6 +12,7 @@ from space import view
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.merge import MergeStage, merge_state
 from space.pages.recipe import RecipeColumn, current
+from space.pages.try_it import TryStage, offer
 from space.publication import suggested_name
 from space.words import size
 
@@ -39,6 +40,7 @@ class CheckStage:
     name: gr.Textbox
     public: gr.Checkbox
     why_not: gr.HTML
+    to_try: gr.Button
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -49,16 +51,19 @@ def build_check() -> CheckStage:
     verdict = gr.HTML(EMPTY, elem_id="verdict")
     with gr.Row(elem_classes="stage-action"):
         merge = gr.Button("Merge", variant="primary", interactive=False, visible=False, elem_id="merge-button")
+        to_try = gr.Button("Try it first", visible=False, elem_id="to-try")
         cached = gr.Checkbox(False, label=CACHED, visible=False, container=False, elem_id="merge-cached")
     place = gr.Radio([KEEP, PUBLISH], value=KEEP, show_label=False, visible=False, elem_id="merge-place")
     with gr.Row(elem_classes="pair"):
         name = gr.Textbox(label="New repo, as owner/name", max_lines=1, visible=False, elem_id="merge-repo")
         public = gr.Checkbox(False, label="Public: everyone can see it", visible=False, elem_id="merge-public")
     why_not = gr.HTML("", elem_id="merge-why-not")
-    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, cached, place, name, public, why_not)
+    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, cached, place, name, public, why_not, to_try)
 
 
-def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage, desk: Desk, shared: Shared) -> None:
+def wire_check(
+    stage: CheckStage, recipe: RecipeColumn, try_stage: TryStage, merge_stage: MergeStage, desk: Desk, shared: Shared
+) -> None:  # fmt: skip
     def check(request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> list[Any]:
         text = current(text, synced, values)
         try:
@@ -72,12 +77,15 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage,
                 gr.skip(),
                 "",
                 text,
-                *[HIDDEN] * 4,
+                *[HIDDEN] * 5,
+                gr.skip(),
+                gr.skip(),
             ]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
         choice = gr.update(visible=not (found.blocked or desk.settings.hosted))
         places = place_state(desk.service.owners(viewer), text) if not found.blocked else [HIDDEN] * 3
-        return [*checked(found, desk.service.may_not_merge(viewer, found)), done, text, text, choice, *places]
+        tried = [gr.update(visible=not found.blocked), *offer(desk, request.session_hash or "", viewer, text, found)]
+        return [*checked(found, desk.service.may_not_merge(viewer, found)), done, text, text, choice, *places, *tried]
 
     def merge(
         request: gr.Request, token: Token, text: str, cached: bool, place: str, name: str, public: bool
@@ -97,9 +105,10 @@ def wire_check(stage: CheckStage, recipe: RecipeColumn, merge_stage: MergeStage,
         check, [recipe.yaml, recipe.synced, *recipe.values],
         [
             *stage.outputs, recipe.check, shared.checked, recipe.yaml, stage.cached, stage.place, stage.name,
-            stage.public,
+            stage.public, stage.to_try, try_stage.intro, try_stage.load,
         ], **QUEUED,
     )  # fmt: skip
+    stage.to_try.click(lambda: gr.Tabs(selected="try"), None, shared.tabs, **QUICK)
     stage.place.input(
         lambda place: [gr.update(visible=place == PUBLISH)] * 2, stage.place, [stage.name, stage.public], **QUICK
     )

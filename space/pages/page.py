@@ -31,6 +31,7 @@ from space.pages.recipe import (
     typed_yaml,
     wire_recipe,
 )
+from space.pages.try_it import build_try, leaving, wire_try
 from space.service import Service
 from space.settings import Settings
 from space.viewer import Viewer
@@ -59,6 +60,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         wire_recipe(recipe, finder(desk))
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)
+        page.unload(leaving(desk))
     return page
 
 
@@ -66,6 +68,8 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
     with gr.Tabs(selected="check", elem_classes="stage-tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Check", id="check"):
             check = build_check()
+        with gr.Tab("Try", id="try"):
+            trying = build_try(prompts(desk.settings))
         with gr.Tab("Merge", id="merge"):
             merge = build_merge()
         with gr.Tab("Chat", id="chat"):
@@ -76,7 +80,8 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
             jobs = build_jobs()
     states = [gr.State("") for _ in range(5)]
     shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
-    wire_check(check, recipe, merge, desk, shared)
+    wire_check(check, recipe, trying, merge, desk, shared)
+    wire_try(trying, recipe, desk, shared)
     wire_merge(merge, publish, desk, shared)
     wire_chat(chat, desk, shared)
     wire_publish(publish, desk, shared)

@@ -323,7 +323,7 @@ def test_nothing_is_wider_than_a_phone(page: Page):
     page.set_viewport_size({"width": 390, "height": 844})
     example(page, "Two skills in one", "alloy/pocket-add")
     check(page)
-    for tab in ("check", "merge", "chat"):
+    for tab in ("check", "try", "merge", "chat"):
         page.get_by_role("tab", name=tab.title()).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

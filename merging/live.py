@@ -1,0 +1,286 @@
+"""A merge in memory: made again in place for other lambdas, with the bits that the engine would write.
+
+The models lie in memory as their files have them, and every merge starts from them, never from the last one. What
+measures found is remembered, so that another lambda is one pass over the numbers.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from merging.assembly import depth_of
+from merging.budget import GRAIN, GRAINS, grain_of, row_of
+from merging.checkpoint import Checkpoint
+from merging.device import Cpu
+from merging.errors import MergeError
+from merging.header import DTYPE_BITS
+from merging.held import Held, held_bytes, keys_of, steps_of
+from merging.methods import METHODS, Method
+from merging.methods.arrays import Bytes, Found, Measured
+from merging.methods.chance import Chance
+from merging.methods.spec import Block, Pass, compute
+from merging.plan import Plan, Step, make_plan
+from merging.recall import Recall
+from merging.recipe import ModelRef, Recipe, all_models
+from merging.schedule import keep_freed_memory
+from merging.soundness import check_output
+from merging.totals import Total
+
+UNLIMITED = 2**60  # bytes: all is in memory, and nothing is written
+TOGETHER = 16  # tensors that are measured at the same time: the counts of each take some memory
+LEAST_RECALL, RECALL = 64_000_000, 1 / 16  # bytes for what measures found, at least, and as a share of the models
+LONGEST = 20.0  # seconds for one merge: who moves a slider does not wait longer
+SPEED = 2e9  # numbers a second of one thread, of every model, where a method does little with each
+SLOW = {"della": 3e7, "della_linear": 3e7, "arcee_fusion": 5e7, "pcb": 1e8, "sce": 2e8}  # where it does more
+
+Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
+
+
+class Superseded(Exception):
+    """Another merge is wanted by now."""
+
+
+def plan_live(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Plan:
+    """What a merge is made of. Raises MergeError where the models do not go together, as the engine does."""
+    return make_plan(recipe, checkpoints, shard_bytes=UNLIMITED, memory_bytes=UNLIMITED, threads=1)
+
+
+def why_not_live(recipe: Recipe, plan: Plan, threads: int) -> str:
+    """Why a merge cannot be made again at every move of a slider, and what to do; empty where it can."""
+    method, steps = METHODS[recipe.method], steps_of(plan)
+    if any(step.granularity == "matrix" for step in steps):
+        return (
+            f"{method.title} takes every matrix apart into its directions, which is too slow to follow a slider. "
+            "Merge it, then chat with the merge; or try another method."
+        )
+    seconds = seconds_for(method, steps, threads)
+    if seconds > LONGEST:
+        return (
+            f"{method.title} would take about {seconds:.0f} seconds for these models at every move of a slider. "
+            "Merge it, then chat with the merge; or try another method."
+        )
+    return ""
+
+
+def seconds_for(method: Method, steps: Sequence[Step], threads: int) -> float:
+    """About how long one merge in memory takes."""
+    numbers = sum(step.numel * len(step.inputs) for step in steps)
+    passes = 1 + max((method.passes(step.settings) for step in steps if step.is_merged), default=0)
+    return numbers * passes / SLOW.get(method.name, SPEED) / threads
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The bytes that a merge in memory takes."""
+
+    models: int
+    merge: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        return self.models + self.merge + self.working
+
+
+def need_of(plan: Plan, threads: int) -> Need:
+    models = held_bytes(plan)
+    merge = sum(step.end - step.start for step in steps_of(plan))
+    widest = max((grain_of(step.granularity, step.shape) for step in steps_of(plan)), default=0)
+    count = max((len(step.inputs) for step in steps_of(plan)), default=0)
+    working = threads * 4 * max(GRAIN, widest) * (4 + 4 * count) + recall_bytes(models)
+    return Need(models, merge, working)
+
+
+def recall_bytes(models: int) -> int:
+    """What measures may keep: hardly anything of a small model."""
+    return min(max(LEAST_RECALL, int(models * RECALL)), models)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One tensor to merge, with its inputs in memory."""
+
+    step: Step
+    key: Hashable  # which tensor of which models, with all else that a measure depends on
+    method: Method
+    seed: int
+    inputs: tuple[Bytes, ...]
+    memory: Bytes
+    places: tuple[int, ...]  # first byte of each input in there
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        return [DTYPE_BITS[i.dtype] // 8 for i in self.step.inputs]
+
+    @cached_property
+    def grain(self) -> int:
+        return grain_of(self.step.granularity, self.step.shape)
+
+    @property
+    def depth(self) -> float | None:
+        return None if self.step.layer is None else depth_of(self.step.layer, self.step.layers)
+
+    def parts(self) -> list["Part"]:
+        """Whole grains, as many as a thread takes at a time."""
+        size = self.grain * max(1, GRAINS * GRAIN // self.grain)
+        return [Part(self, at, min(size, self.step.numel - at)) for at in range(0, self.step.numel, size)] or [
+            Part(self, 0, 0)
+        ]
+
+    def block(self, wide: Any, start: int) -> Block:
+        step = self.step
+        chance = Chance(self.seed, step.name, start)
+        return Block(wide, step.has_base, chance, row_of(step.shape), self.depth, step.granularity == "matrix")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some grains of a tensor."""
+
+    work: Work
+    start: int  # first element
+    count: int
+
+    def grains(self) -> list[tuple[int, int]]:
+        """Where each begins and ends, from the start of the tensor."""
+        end, grain = self.start + self.count, self.work.grain
+        return [(at, min(at + grain, end)) for at in range(self.start, end, grain)] or [(0, 0)]
+
+    def widened(self, begin: int, end: int) -> Block:
+        work, step = self.work, self.work.step
+        begins = [place + begin * size for place, size in zip(work.places, work.sizes, strict=True)]
+        dtypes, alike = [i.dtype for i in step.inputs], step.granularity == "element"
+        return work.block(Cpu().widen(work.memory, begins, end - begin, dtypes, alike=alike), begin)
+
+    def measure(self, look: Pass) -> Found:
+        return look(self.widened(*grain) for grain in self.grains())
+
+    def merge(self, measured: Measured, into: Bytes) -> None:
+        """Compute and round into the bytes of the whole tensor."""
+        step, size = self.work.step, DTYPE_BITS[self.work.step.dtype] // 8
+        if not step.is_merged:
+            copy_whole(self.work, into)
+            return
+        for begin, end in self.grains():
+            wide = compute(self.work.method, self.widened(begin, end), measured, step.settings)
+            check_output(step, Cpu().narrow(wide, step.dtype, into[begin * size : end * size]))
+
+
+def copy_whole(work: Work, into: Bytes) -> None:
+    """Take over a tensor of whole numbers, which must be the same in every model."""
+    if any(not np.array_equal(work.inputs[0], other) for other in work.inputs[1:]):
+        raise MergeError(
+            f"{work.step.name!r} holds whole numbers, which are copied and not merged, but they are not the same in "
+            "all models. Merge models that agree on them."
+        )
+    into[:] = work.inputs[0]
+
+
+@dataclass(slots=True)
+class LiveMerge:
+    """Makes merges of the models held. For one thread at a time, which `threads` others help. Close it at the end."""
+
+    held: Held
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    recall: Recall = field(init=False)
+    pool: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recall = Recall(recall_bytes(len(self.held.memory)))
+        keep_freed_memory()
+        self.pool = ThreadPoolExecutor(self.threads, "live")
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """What a recipe makes of the models held. Raises MergeError where it needs others, or cannot be live."""
+        known = self.held.checkpoints
+        if missing := [str(model) for model in all_models(recipe) if model not in known]:
+            raise MergeError(f"{missing[0]} is not in memory. Load the recipe again to try it.")
+        plan = plan_live(recipe, known)
+        if any(key not in self.held.places for step in steps_of(plan) for key in keys_of(plan, step)):
+            raise MergeError("The recipe reads tensors that are not in memory. Load it again to try it.")
+        if reason := why_not_live(recipe, plan, self.threads):
+            raise MergeError(reason)
+        return plan
+
+    def merge(
+        self, recipe: Recipe, plan: Plan, into: Mapping[str, Bytes], stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Merge into the bytes of every tensor, by its name; `plan` is that of the recipe.
+
+        Raises Superseded as soon as `stopped` says so, and MergeError where a number does not fit its type. The bytes
+        are then those of no merge, until the next one.
+        """
+        works = [self.work(recipe, plan, step) for step in steps_of(plan)]
+        measured = self.measure([work for work in works if work.step.is_merged and work.method.measure], stopped)
+        parts = [part for work in works for part in work.parts()]
+        self.run(lambda part: part.merge(measured.get(part.work.step.name), into[part.work.step.name]), parts, stopped)
+
+    def work(self, recipe: Recipe, plan: Plan, step: Step) -> Work:
+        method, keys = METHODS[recipe.method], keys_of(plan, step)
+        seed = recipe.seed if method.random else None
+        key = (tuple(keys), step.name, step.has_base, step.granularity, seed)
+        inputs = tuple(self.held.raw(key, info) for key, info in zip(keys, step.inputs, strict=True))
+        places = tuple(self.held.places[key] for key in keys)
+        return Work(step, key, method, recipe.seed, inputs, self.held.memory, places)
+
+    def measure(self, works: Sequence[Work], stopped: Callable[[], bool]) -> dict[str, Measured]:
+        """What the method must know of each tensor, some tensors at a time: pass after pass over all of these."""
+        found: dict[str, Measured] = {}
+        for _, some in groupby(enumerate(works), key=lambda numbered: numbered[0] // TOGETHER):
+            asking: list[tuple[Work, Generator[Pass, Found, Measured], Found | None]] = [
+                (work, self.recall.measuring(work.method, work.step.shape, work.step.settings, work.key), None)
+                for _, work in some
+            ]
+            while asking:
+                looks = list(answered(asking, found))
+                totals = self.look([(work, look) for work, _, look in looks], stopped)
+                asking = [(work, passes, total) for (work, passes, _), total in zip(looks, totals, strict=True)]
+        return found
+
+    def look(self, looks: Sequence[tuple[Work, Pass]], stopped: Callable[[], bool]) -> list[Found]:
+        """The totals of a pass over each of some tensors."""
+        totals = [Total() for _ in looks]
+        parts = [
+            (part, look, total) for (work, look), total in zip(looks, totals, strict=True) for part in work.parts()
+        ]
+        self.run(lambda of: of[2].add(of[0].start, of[0].measure(of[1])), parts, stopped)
+        return [total.value() for total in totals]
+
+    def run(self, do: Callable[[Any], None], parts: Iterable[Any], stopped: Callable[[], bool]) -> None:
+        """Do something with every part, in as many threads as there are."""
+        failed = threading.Event()
+
+        def one(part: Any) -> None:
+            if failed.is_set() or stopped():
+                raise Superseded
+            try:
+                do(part)
+            except BaseException:
+                failed.set()
+                raise
+
+        futures = [self.pool.submit(one, part) for part in parts]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda e: isinstance(e, Superseded)):
+            raise error
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def answered(
+    asking: Iterable[tuple[Work, Generator[Pass, Found, Measured], Found | None]], found: dict[str, Measured]
+) -> Iterator[tuple[Work, Generator[Pass, Found, Measured], Pass]]:
+    """Those that want another pass; what the others found goes to `found`."""
+    for work, passes, total in asking:
+        try:
+            yield work, passes, next(passes) if total is None else passes.send(total)
+        except StopIteration as measured:
+            found[work.step.name] = measured.value

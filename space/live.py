@@ -1,0 +1,350 @@
+"""Trying a merge that is not written anywhere: it is in memory, follows the lambdas, and answers.
+
+One for each tab. The models are read once; for other lambdas the merge is made in place, in the very memory that the
+transformers model computes with. Whatever merges or answers has the accelerator's one turn, so that no answer comes
+from half of a merge.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from merging.checkpoint import Checkpoint
+from merging.checks.cost import available_memory
+from merging.donor import copied_files
+from merging.errors import MergeError
+from merging.held import Held, load
+from merging.live import LiveMerge, Superseded, need_of, plan_live, why_not_live
+from merging.plan import Plan
+from merging.recipe import ModelRef, Recipe, merged_inputs, parse_recipe, to_yaml
+from merging.writer import write_files
+from space.body import Body, build_body
+from space.chat import Chats, Stopped, Talk, waiting_note
+from space.generate import Voice, generate
+from space.models import free_memory
+from space.prompt import Message, make_prompt
+from space.reply import ChatOptions, Reply
+from space.settings import Settings
+from space.words import size
+
+SETTLE_SECONDS = 0.06  # a slider is let go, or moves on
+TELL_SECONDS = 0.1  # between two words on how far the reading is
+GONE = "This merge is not in memory any more. Load it again to try it."
+
+# The recipe and its models, open for as long as the context lasts; the argument raises when nobody waits any more.
+Opening = Callable[[Callable[[], None]], AbstractContextManager[tuple[Recipe, Mapping[ModelRef, Checkpoint]]]]
+
+
+@dataclass(slots=True)
+class Session:
+    """A merge in memory. Touched only by who has the accelerator's turn, but for who uses it and what is wanted."""
+
+    owner: str
+    live: LiveMerge
+    folders: Mapping[ModelRef, Path]  # tokenizer and other small files of each model
+    scratch: Path
+    nbytes: int
+    body: Body | None = None
+    made: str = ""  # the recipe whose merge the weights are; empty while they are none's
+    seconds: float = 0.0  # that it took
+    wanted: int = 0  # counts what is asked for: only the newest is worth making
+    used: float = 0.0  # when it was last given back
+    gone: bool = False  # leaves as soon as nobody uses it
+    talks: list[Talk] = field(default_factory=list)  # that use it
+
+    def make(self, recipe_yaml: str, stopped: Callable[[], bool]) -> None:
+        """Have the merge of a recipe in the model. Raises Stopped, and MergeError where it cannot be made."""
+        recipe = parse_recipe(recipe_yaml)
+        if self.made == (text := to_yaml(recipe)):
+            return
+        plan = self.live.plan(recipe)
+        self.made = ""
+        if self.body is None or not self.body.fits(plan):
+            self.body = None  # before there is another one
+            self.body = build_body(plan, self.live.held.checkpoints, self.folders[plan.models[0]])
+        start = time.perf_counter()
+        try:
+            self.live.merge(recipe, plan, self.body.memory, stopped)
+        except Superseded:
+            raise Stopped from None
+        self.body.settle()
+        self.made, self.seconds = text, time.perf_counter() - start
+
+    def speak(self, voice: Voice, messages: list[Message], options: ChatOptions, stop: threading.Event) -> None:
+        assert self.body is not None, "a merge was made"
+        prompt = make_prompt(self.body.tokenizer, messages, options.system)
+        voice.begin(self.body.tokenizer, prompt.note)
+        generate(self.body.model, self.body.tokenizer, prompt, options, voice, stop)
+        voice.finish()
+
+    def close(self) -> None:
+        self.live.close()
+        self.body = None
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+class LiveMerges:
+    """The merges in memory, by tab. A person has one: the next one they load takes its place."""
+
+    def __init__(
+        self, settings: Settings, chats: Chats, scratch: Path, *, memory: Callable[[], int] = available_memory,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.settings, self.chats, self.scratch = settings, chats, scratch
+        self.memory, self.clock = memory, clock
+        self.lock = threading.Lock()
+        self.sessions: dict[str, Session] = {}
+        self.loads: dict[str, Talk] = {}  # tabs for which a merge is being loaded
+        shutil.rmtree(scratch, ignore_errors=True)
+        self.closing = threading.Event()
+        self.timer = threading.Thread(target=self.watch, name="idle merges", daemon=True)
+        self.timer.start()
+
+    # -- what it takes --
+
+    def need(self, plan: Plan) -> int:
+        """Bytes of memory for a merge and its models."""
+        return need_of(plan, self.settings.cores).total
+
+    def why_not(self, recipe: Recipe, plan: Plan) -> str:
+        """Why this recipe cannot be tried here, and what to do; empty where it can."""
+        if reason := why_not_live(recipe, plan, self.settings.cores):
+            return reason
+        need, room = self.need(plan), self.room()
+        return "" if need <= room else too_large(recipe, plan, need, room, self.settings.memory_bytes)
+
+    def room(self) -> int:
+        """Bytes that one merge more may take, were the models to leave that nobody chats with."""
+        with self.lock:
+            held = sum(one.nbytes for one in self.sessions.values())
+        free = self.memory() + self.chats.models.idle_bytes() - self.settings.spare_memory_bytes
+        return max(0, min(free, self.settings.chat_memory_bytes - held))
+
+    # -- what a page does: each is watched, and stops when it is not any more --
+
+    def load(self, tab: str, owner: str, opening: Opening) -> Iterator[list[Reply]]:
+        """Read the models and make the first merge; says how far it is."""
+
+        def work(talk: Talk) -> None:
+            with self.loading(tab, talk):
+                self.make_way(talk, owner)
+                talk.say("Opening the models")
+                with opening(talk.check) as (recipe, checkpoints):
+                    session = self.read(talk, owner, recipe, checkpoints)
+                self.begin(talk, tab, session, to_yaml(recipe))
+
+        return self.stream(["Live"], work)
+
+    def remerge(self, tab: str, owner: str, recipe_yaml: str) -> Iterator[list[Reply]]:
+        """Make the merge of a changed recipe. Where the next change comes first, nothing is said at the end."""
+
+        def work(talk: Talk) -> None:
+            with self.borrowed(tab, owner, talk) as session:
+                session.wanted = mine = session.wanted + 1
+
+                def is_late() -> bool:
+                    return session.wanted != mine or session.gone or talk.stop.is_set()
+
+                if talk.stop.wait(SETTLE_SECONDS) or is_late():
+                    return
+                with self.turn(talk):
+                    session.make(recipe_yaml, is_late)
+
+        return self.stream(["Live"], work)
+
+    def ask(
+        self, tab: str, owner: str, recipes: Sequence[str], messages: list[Message], options: ChatOptions
+    ) -> Iterator[list[Reply]]:
+        """What the merge of each recipe answers to the same question, one after the other."""
+
+        def work(talk: Talk) -> None:
+            with self.borrowed(tab, owner, talk) as session, self.turn(talk):
+                for voice, recipe in zip(talk.voices, recipes, strict=True):
+                    with talk.explained(voice):
+                        talk.check()
+                        session.make(recipe, lambda: session.gone or talk.stop.is_set())
+                        session.speak(voice, messages, options, talk.stop)
+
+        return self.stream([f"Merge {number}" for number in range(1, len(recipes) + 1)], work)
+
+    def made(self, tab: str, owner: str) -> tuple[str, float] | None:
+        """The recipe whose merge is in memory for a tab, and the seconds it took; None where there is none."""
+        with self.lock:
+            session = self.sessions.get(tab)
+            mine = session is not None and session.owner == owner and not session.gone
+            return (session.made, session.seconds) if session and mine else None
+
+    def stream(self, labels: Sequence[str], work: Callable[[Talk], None]) -> Iterator[list[Reply]]:
+        """Do something in a thread of its own, and watch it. Closing the iterator stops it."""
+        talk = Talk(labels)
+        threading.Thread(target=run, args=(talk, work), name="live", daemon=True).start()
+        try:
+            yield from talk.watch()
+        finally:
+            talk.stop.set()
+
+    def turn(self, talk: Talk) -> AbstractContextManager[None]:
+        return self.chats.turns.turn(lambda ahead: talk.say(waiting_note(ahead)))
+
+    # -- loading --
+
+    @contextmanager
+    def loading(self, tab: str, talk: Talk) -> Iterator[None]:
+        with self.lock:
+            self.loads[tab] = talk
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.loads.pop(tab, None)
+
+    def make_way(self, talk: Talk, owner: str) -> None:
+        """Have the person's other merge leave first, which takes a moment where it is answering."""
+        self.drop(lambda _, session: session.owner == owner)
+        while any(session.owner == owner for session in list(self.sessions.values())):
+            talk.check()
+            talk.stop.wait(SETTLE_SECONDS)
+
+    def read(self, talk: Talk, owner: str, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Session:
+        """The models in memory. Their bytes are reserved from here on, until the session leaves."""
+        plan = plan_live(recipe, checkpoints)
+        if reason := self.why_not(recipe, plan):
+            raise MergeError(reason)
+        need, scratch = self.need(plan), self.scratch / f"{id(talk):x}"
+        self.chats.models.reserve(need)
+        try:
+            folders = small_files(plan, checkpoints, scratch)
+            live = LiveMerge(self.read_all(talk, plan, checkpoints), self.settings.cores)
+        except BaseException:
+            self.chats.models.reserve(-need)
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        return Session(owner, live, folders, scratch, need)
+
+    def read_all(self, talk: Talk, plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Held:
+        reading, said = load(plan, checkpoints), 0.0
+        try:
+            while True:
+                at = next(reading)
+                talk.check()
+                if time.monotonic() - said >= TELL_SECONDS:
+                    said = time.monotonic()
+                    share = at.done / max(1, at.total)
+                    talk.say(f"Reading the models: {share:.0%} of {size(at.total)}")
+        except StopIteration as done:
+            held: Held = done.value
+            return held
+        finally:
+            reading.close()
+
+    def begin(self, talk: Talk, tab: str, session: Session, recipe_yaml: str) -> None:
+        """Make the first merge, and let the tab have it."""
+        try:
+            talk.say("Making the first merge")
+            with self.turn(talk):
+                session.make(recipe_yaml, talk.stop.is_set)
+            session.used = self.clock()
+            with self.lock:
+                talk.check()  # the tab may have been closed meanwhile
+                self.sessions[tab] = session
+        except BaseException:
+            self.leave(session)
+            raise
+
+    # -- who is in memory --
+
+    @contextmanager
+    def borrowed(self, tab: str, owner: str, talk: Talk) -> Iterator[Session]:
+        """The merge of a tab, which stays in memory while it is held."""
+        with self.lock:
+            session = self.sessions.get(tab)
+            if session is None or session.owner != owner or session.gone:
+                raise MergeError(GONE)
+            session.talks.append(talk)
+        try:
+            yield session
+        finally:
+            with self.lock:
+                session.talks.remove(talk)
+                session.used = self.clock()
+            self.drop(lambda _, one: one.gone)
+
+    def drop(self, which: Callable[[str, Session], bool]) -> None:
+        """Let some merges go, those in use as soon as they are not."""
+        with self.lock:
+            for tab, session in self.sessions.items():
+                if which(tab, session):
+                    session.gone = True
+                    for talk in session.talks:
+                        talk.stop.set()
+            gone = [tab for tab, session in self.sessions.items() if session.gone and not session.talks]
+            left = [self.sessions.pop(tab) for tab in gone]
+        for session in left:
+            self.leave(session)
+
+    def leave(self, session: Session) -> None:
+        session.close()
+        self.chats.models.reserve(-session.nbytes)
+        free_memory()
+
+    def close_tab(self, tab: str) -> None:
+        """Nobody looks any more."""
+        with self.lock:
+            if (talk := self.loads.get(tab)) is not None:
+                talk.stop.set()
+        self.drop(lambda of, _: of == tab)
+
+    def watch(self) -> None:
+        while not self.closing.wait(min(30.0, self.settings.idle_seconds / 4)):
+            self.drop_idle()
+
+    def drop_idle(self) -> None:
+        now, limit = self.clock(), self.settings.idle_seconds
+        self.drop(lambda _, session: not session.talks and now - session.used >= limit)
+
+    def close(self) -> None:
+        self.closing.set()
+        self.timer.join()
+        with self.lock:
+            for talk in self.loads.values():
+                talk.stop.set()
+        self.drop(lambda tab, session: True)
+
+
+def run(talk: Talk, work: Callable[[Talk], None]) -> None:
+    """What goes wrong is told once, by every voice that is not done; and whatever happens, the stream ends."""
+    try:
+        for_all = talk.voices[0]
+        with talk.explained(for_all):
+            work(talk)
+    finally:
+        for voice in talk.voices:
+            voice.finish(for_all.error)
+        talk.over.set()
+        talk.changed.set()
+
+
+def small_files(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], into: Path) -> dict[ModelRef, Path]:
+    """The tokenizer and all else that comes whole from a model: of each, for another method may take it first."""
+    folders = {}
+    into.mkdir(parents=True, mode=0o700)
+    for number, model in enumerate(plan.models):
+        folders[model] = folder = into / str(number)
+        folder.mkdir()
+        source = checkpoints[model].source
+        write_files(folder, [(file, source.read(file, 0, nbytes)) for file, nbytes in copied_files(checkpoints[model])])
+    return folders
+
+
+def too_large(recipe: Recipe, plan: Plan, need: int, room: int, merge: int) -> str:
+    """What does not fit, and what would."""
+    said = f"Trying it takes {size(need)} of memory, and {size(room)} can be had here."
+    models = len(merged_inputs(recipe))
+    each = need / (len(plan.models) + 1)
+    fewer = next((n for n in range(models - 1, 0, -1) if need - (models - n) * each <= room), 0)
+    way = f"Try it with {fewer} of the models, or merge it" if fewer else "Merge it"
+    return f"{said} {way}: that needs {size(merge)} at most, however large the models are."

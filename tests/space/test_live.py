@@ -1,0 +1,210 @@
+"""A merge in memory: the bits and the words of the merge that is written, for the tab that asked for it."""
+
+import threading
+from contextlib import closing
+from itertools import count
+
+import pytest
+import torch
+
+from merging.errors import MergeError
+from merging.recipe import parse_recipe, to_yaml
+from space.film import frames, lambdas
+from space.live import GONE
+from space.models import load_model
+from space.reply import ChatOptions
+from space.service import build_service
+from space.settings import Settings
+from tests.space.conftest import ADA, BOB, BOTH, quick_hub, recipe
+
+tabs = (f"tab-{number}" for number in count())
+GREEDY = ChatOptions(max_new_tokens=16)
+REVERSE = [{"role": "user", "content": "reverse: lamot"}]
+
+
+@pytest.fixture(scope="module")
+def service(pocket_hub, tmp_path_factory):
+    settings = Settings(tmp_path_factory.mktemp("home"), hosted=True, threads=2, chat_memory_bytes=10**9)
+    built = build_service(settings, hub_for=quick_hub)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def tab(service):
+    """A tab of Ada's in which two skills are merged in memory."""
+    tab = next(tabs)
+    said = loaded(service, tab)
+    assert said[-1][0].error == "" and service.live.made(tab, ADA.owner)
+    yield tab
+    service.live.close_tab(tab)
+    assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
+
+
+def loaded(service, tab, text=BOTH, viewer=ADA):
+    return list(service.load_live(tab, text, viewer))
+
+
+def weights(reverse, add, **more):
+    found = BOTH.replace("weight: 1.0", f"weight: {reverse}", 1).replace("weight: 1.0", f"weight: {add}", 1)
+    return found + "".join(f"{name}: {value}\n" for name, value in more.items())
+
+
+def answers(service, tab, *recipes, viewer=ADA):
+    replies = list(service.ask_live(tab, recipes, REVERSE, GREEDY, viewer))[-1]
+    return [reply.error or reply.text for reply in replies]
+
+
+def test_a_skill_comes_and_goes_with_its_lambda(service, tab):
+    with_it, without = weights(0.7, 0.7), weights(0, 0.7)
+    assert answers(service, tab, with_it) == ["tomal"]
+    assert answers(service, tab, without) != ["tomal"]
+    assert answers(service, tab, with_it) == ["tomal"]
+
+
+def test_the_model_is_that_of_the_merge_that_is_written(service, tab, tmp_path):
+    """Bit by bit, and what it computes as well, after moves to other lambdas and another type."""
+    session = service.live.sessions[tab]
+    for text in (weights(0.3, 0.4), weights(0.7, 0.2, dtype="float32"), weights(0.7, 0.7)):
+        list(service.live.remerge(tab, ADA.owner, text))
+        assert service.live.made(tab, ADA.owner)[0] == to_yaml(parse_recipe(text))
+        job = service.queue.wait(service.merge(text, ADA).id, 60)
+        model, tokenizer = load_model(service.model_folder(job.id), 10**9, tmp_path)
+        live = session.body.model
+        assert {n: t.dtype for n, t in live.state_dict().items()} == {n: t.dtype for n, t in model.state_dict().items()}
+        assert [n for n, t in live.state_dict().items() if not torch.equal(t, model.state_dict()[n])] == []
+        ids = tokenizer("reverse: lamot", return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            assert torch.equal(live(ids).logits, model(ids).logits)
+        assert live.generation_config.eos_token_id == model.generation_config.eos_token_id is not None
+        service.forget(job.id, ADA)
+
+
+def test_a_filmstrip_is_the_same_question_to_several_merges(service, tab):
+    strip = [to_yaml(one) for one in frames(parse_recipe(weights(0.7, 0.7)), "alloy/pocket-reverse")]
+    found = answers(service, tab, *strip)
+    assert found[0] != "tomal" and found[-1] == "tomal" and len(found) == 5
+    assert found == [answers(service, tab, one)[0] for one in strip]
+
+
+def test_the_newest_recipe_wins(service, tab):
+    """While another one has the accelerator, two moves come: only the last is made."""
+    held, free = threading.Event(), threading.Event()
+
+    def hold():
+        with service.chats.turns.turn(lambda ahead: None):
+            held.set()
+            free.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(30)
+    before = service.live.made(tab, ADA.owner)
+    older = service.live.remerge(tab, ADA.owner, weights(0.1, 0.1))
+    wait_for(lambda: "Waiting" in next(older)[0].note)
+    newer = service.live.remerge(tab, ADA.owner, weights(0.2, 0.2))
+    wait_for(lambda: "Waiting" in next(newer)[0].note)
+    assert service.live.made(tab, ADA.owner) == before
+    free.set()
+    assert [reply.error for said in (list(older), list(newer)) for reply in said[-1]] == ["", ""]
+    other.join()
+    assert service.live.made(tab, ADA.owner)[0] == to_yaml(parse_recipe(weights(0.2, 0.2)))
+    assert service.live.sessions[tab].wanted == 2
+
+
+def wait_for(what):
+    for _ in range(1000):
+        if what():
+            return
+    raise AssertionError("it never came")
+
+
+def test_what_cannot_be_live_is_said_and_the_last_merge_stays(service, tab):
+    text = recipe("alloy/pocket-reverse", "alloy/pocket-add", method="tsv").replace(
+        "    parameters: {weight: 1.0}\n", ""
+    )
+    said = list(service.live.remerge(tab, ADA.owner, text))[-1][0]
+    assert "too slow to follow a slider. Merge it" in said.error
+    said = list(service.live.remerge(tab, ADA.owner, recipe("alloy/pocket-vowels")))[-1][0]
+    assert "alloy/pocket-vowels is not in memory" in said.error
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
+
+
+def test_a_tab_is_its_owners(service, tab):
+    assert service.live.made(tab, BOB.owner) is None
+    assert answers(service, tab, BOTH, viewer=BOB) == [GONE]
+    assert list(service.live.remerge(tab, BOB.owner, BOTH))[-1][0].error == GONE
+    assert answers(service, "another tab", BOTH) == [GONE]
+
+
+def test_a_person_has_one_merge_in_memory(service, tab):
+    other = next(tabs)
+    loaded(service, other)
+    assert list(service.live.sessions) == [other]
+    assert answers(service, tab, BOTH) == [GONE]
+    service.live.close_tab(other)
+
+
+def test_models_that_do_not_belong_together_are_refused(service):
+    said = loaded(service, next(tabs), recipe("alloy/pocket-reverse", "alloy/pocket-stranger"))
+    assert said[-1][0].error.startswith("These models cannot be merged")
+    assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
+
+
+def test_what_does_not_fit_is_said_before_it_is_read_with_what_would(service):
+    found = service.check(BOTH, ADA)
+    need = service.live.need(found.plan)
+    assert service.may_not_try(BOTH, found) == ""
+    memory, service.live.memory = service.live.memory, lambda: need + service.settings.spare_memory_bytes - 1
+    try:
+        assert "Try it with 1 of the models, or merge it" in service.may_not_try(BOTH, found)
+        assert "Try it with 1 of the models" in loaded(service, next(tabs))[-1][0].error
+        service.live.memory = lambda: 0
+        assert "0 bytes can be had here. Merge it: that needs 1.00 GB at most" in service.may_not_try(BOTH, found)
+    finally:
+        service.live.memory = memory
+    assert service.live.sessions == {} and list(service.live.scratch.iterdir()) == []
+
+
+def test_a_tab_that_is_closed_while_it_loads_leaves_nothing(service):
+    tab = next(tabs)
+    with closing(service.load_live(tab, BOTH, ADA)) as loading:
+        next(loading)
+        wait_for(lambda: service.live.loads.get(tab) or next(loading))
+        service.live.close_tab(tab)
+        assert list(loading)[-1][0].done
+    assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
+
+
+def test_an_idle_merge_leaves_memory(service):
+    tab = next(tabs)
+    loaded(service, tab)
+    clock, now = service.live.clock, service.live.sessions[tab].used
+    try:
+        service.live.clock = lambda: now + service.settings.idle_seconds - 1
+        service.live.drop_idle()
+        assert tab in service.live.sessions
+        service.live.clock = lambda: now + service.settings.idle_seconds
+        service.live.drop_idle()
+        assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
+    finally:
+        service.live.clock = clock
+
+
+def test_frames_move_one_lambda_or_all_or_the_place_between_two():
+    both = parse_recipe(weights(0.8, -0.4))
+    assert [lambdas(one) for one in frames(both)][:2] == [
+        "pocket-reverse 0, pocket-add 0", "pocket-reverse 0.2, pocket-add -0.1",
+    ]  # fmt: skip
+    assert [lambdas(one) for one in frames(both, "alloy/pocket-add")][3] == "pocket-reverse 0.8, pocket-add -0.3"
+    with pytest.raises(MergeError, match="no model alloy/nobody"):
+        frames(both, "alloy/nobody")
+    slerp = parse_recipe(
+        "merge_method: slerp\nbase_model: a/b\nmodels: [{model: a/b}, {model: c/d}]\nparameters: {t: 1}"
+    )
+    assert [one.parameters["t"] for one in frames(slerp)] == [0, 0.25, 0.5, 0.75, 1]
+    karcher = parse_recipe("merge_method: karcher\nmodels: [{model: a/b}, {model: c/d}]")
+    with pytest.raises(MergeError, match="no lambda to move"):
+        frames(karcher)
+    with pytest.raises(MergeError, match="not one number"):
+        frames(parse_recipe(weights("[0, 1]", 1)))
