@@ -1,6 +1,6 @@
 """What the app does, in words of the app. Every call says who asks. Knows Hub, queue and engine, no page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from merging.errors import MergeError
 from merging.hub import Hub
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import CARD, pinned
+from merging.waiting import watched
 from space.chat import ChatOptions, Chats, Reply
 from space.fetch import Parents
 from space.inputs import opened
@@ -42,11 +43,11 @@ class Service:
         """Repo IDs that match, as one types."""
         return self.hub_for(viewer.token).search(text)
 
-    def check(self, recipe_yaml: str, viewer: Viewer) -> Check:
-        """What can be known before a merge: findings and cost."""
+    def check(self, recipe_yaml: str, viewer: Viewer, *, tick: Callable[[], None] = lambda: None) -> Check:
+        """What can be known before a merge: findings and cost. What `tick` raises stops it at once."""
         recipe = parse_recipe(recipe_yaml)
-        with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
-            return self.look(recipe, checkpoints)
+        with opened(recipe, self.hub_for(viewer.token).hurried(), self.settings, tick=tick) as checkpoints:
+            return watched(lambda: self.look(recipe, checkpoints), tick)
 
     def merge(
         self, recipe_yaml: str, viewer: Viewer, *, cached: bool = False, publish_as: str = "", private: bool = True
@@ -60,7 +61,7 @@ class Service:
         if publish_as:
             self.refuse_target(publish_as, viewer)
         recipe = parse_recipe(recipe_yaml)
-        with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
+        with opened(recipe, self.hub_for(viewer.token).hurried(), self.settings) as checkpoints:
             found = self.look(recipe, checkpoints)
             if found.blocked:
                 raise MergeError("These models cannot be merged: " + blocking(found))

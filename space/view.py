@@ -31,8 +31,8 @@ def header(viewer: Viewer, *, demo: bool) -> str:
     who = f"Signed in as <b>{escape(viewer.account.name)}</b>" if viewer.account else "Not signed in"
     note = '<span class="pill">demo models</span>' if demo else ""
     return (
-        '<div class="masthead"><div><h1>Alloy</h1><p>Merge fine-tuned language models. '
-        f'See first whether they fit.</p></div><p class="who">{note} {who}</p></div>'
+        '<div class="masthead"><div><h1>Alloy</h1><p>One language model out of several '
+        f'fine-tunes, without training.</p></div><p class="who">{note} {who}</p></div>'
     )
 
 
@@ -64,7 +64,14 @@ def notice(text: str) -> str:
 
 def empty(title: str, text: str, *, busy: bool = False) -> str:
     """What a stage shows before there is anything to show."""
-    return f'<div class="empty{" busy" if busy else ""}"><h2>{escape(title)}</h2><p>{escape(text)}</p></div>'
+    said = " data-say" if busy else ""
+    return f'<div class="empty{" busy" if busy else ""}"><h2{said}>{escape(title)}</h2><p>{escape(text)}</p></div>'
+
+
+def steps(title: str, lines: Iterable[tuple[str, str]]) -> str:
+    """The way through the page, for who sees it for the first time: a word for each step, and what it brings."""
+    items = "".join(f"<li><b>{escape(word)}</b> {escape(text)}</li>" for word, text in lines)
+    return f'<div class="empty"><h2>{escape(title)}</h2><ol class="steps">{items}</ol></div>'
 
 
 def problem(title: str, text: str) -> str:
@@ -102,7 +109,8 @@ def verdict(check: Check, *, stale: bool = False) -> str:
     old = '<p class="note warn">The recipe has changed since this check. Check again.</p>' if stale else ""
     cost = next((f.title for f in check.findings if f.id == "cost"), "")
     price = f'<p class="cost">{escape(cost)}</p>' if cost and not blocks else ""
-    return f'<div class="verdict {kind}"><h2><span>{MARKS[kind][0]}</span>{escape(words)}</h2>{price}</div>{old}'
+    mark = f'<span aria-hidden="true">{MARKS[kind][0]}</span>'
+    return f'<div class="verdict {kind}"><h2 data-say>{mark}{escape(words)}</h2>{price}</div>{old}'
 
 
 def about(seconds: float) -> str:
@@ -151,7 +159,7 @@ def lower_first(text: str) -> str:
 
 def job_panel(job: Job) -> str:
     """A job as it stands: state, bar, figures. The same height in every state, so that nothing jumps."""
-    share = fraction(job)
+    share, detail = fraction(job), "" if job.state == "done" else escape(job.detail)
     before = max(0.0, share - 100 * (job.rate or 0) * POLL_SECONDS / job.total_bytes) if job.total_bytes else share
     bar = (
         f'<div class="progress" role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" '
@@ -159,9 +167,9 @@ def job_panel(job: Job) -> str:
         f'<div style="--from:{before:.2f}%;width:{share:.2f}%"></div></div>'
     )
     return (
-        f'<div class="job {job.state}"><h2><span class="mark">{JOB_MARKS[job.state]}</span> {escape(job.title)}</h2>'
-        f'<p class="state" aria-live="polite">{state_line(job)}</p>{bar}'
-        f'<p class="figures">{figures(job)}</p><p class="detail">{escape(job.detail) or "&nbsp;"}</p></div>'
+        f'<div class="job {job.state}"><h2><span class="mark" aria-hidden="true">{JOB_MARKS[job.state]}</span> '
+        f'{escape(job.title)}</h2><p class="state" data-say>{state_line(job)}</p>{bar}'
+        f'<p class="figures">{figures(job)}</p><p class="detail">{detail or "&nbsp;"}</p></div>'
     )
 
 

@@ -54,6 +54,10 @@ class Hub:
     def client(self) -> Client:
         return Client(self.token, self.patience, self.stopped)
 
+    def hurried(self) -> "Hub":
+        """The same for somebody who waits for the answer."""
+        return replace(self, patience=self.patience.hurried())
+
     def stop(self) -> None:
         """Have all calls of this caller end soon, and the reading of what they opened."""
         self.stopped.set()

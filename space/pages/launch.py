@@ -1,5 +1,7 @@
 """How the page is served: what Gradio may show, keep and listen to."""
 
+from pathlib import Path
+
 import gradio as gr
 from starlette.middleware import Middleware
 
@@ -7,6 +9,7 @@ from space.gate import Gate
 from space.pages.theme import CSS, sentences, theme
 from space.settings import Settings
 
+SCRIPT = Path(__file__).with_name("access.js")
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 MAX_EVENTS = 256  # clicks and polls that wait for their turn; the line of jobs has a limit of its own
 MAX_THREADS = 64
@@ -23,7 +26,7 @@ def launch(
         theme=theme(),
         css_paths=CSS,
         css=sentences(),
-        head=HEAD,
+        head=f"{HEAD}<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
         mcp_server=True,
         run_history=False,  # it would keep every input in the browser
         enable_monitoring=False,

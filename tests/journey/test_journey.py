@@ -244,6 +244,16 @@ def test_models_and_lambdas_survive_a_change_of_method(page: Page):
     page.get_by_role("button", name="Recipe as YAML").click()
     expect(page.locator("#recipe-yaml")).to_contain_text("density: 0.5")
     assert yaml_of(page).count("density") == 1
+    density = page.get_by_label("number input for Density")
+    density.fill("0.3")
+    density.press("Tab")
+    expect(page.locator("#recipe-yaml")).to_contain_text("density: 0.3")
+    page.get_by_label("Method", exact=True).first.focus()
+    page.keyboard.press("Tab")  # with nothing chosen
+    page.get_by_label("number input for Lambda 1").fill("0.6")
+    page.get_by_label("number input for Lambda 1").press("Tab")
+    expect(page.locator("#recipe-yaml")).to_contain_text("weight: 0.6")
+    expect(density).to_have_value("0.3")
 
 
 def test_an_unfinished_recipe_is_there_after_a_reload(page: Page):

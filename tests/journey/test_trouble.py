@@ -1,6 +1,7 @@
 """When things go wrong in the browser: cancel, a Hub that goes away, models that may not be read. Nothing is lost."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -9,6 +10,7 @@ from playwright.sync_api import Page, expect
 from starlette.requests import Request
 from torch import Tensor
 
+from merging.patience import Patience
 from space.demo.hub import MODELS
 from space.generate import Voice
 from space.localhub import Fault, LocalHub
@@ -45,6 +47,21 @@ def test_cancel_stops_the_merge_and_leaves_nothing(page: Page, hub: LocalHub, se
     expect(page.locator("#job-panel")).to_contain_text("Cancelled", timeout=LONG)
     expect(page.locator("#cancel-button")).to_be_hidden()
     assert jobs_on_disk(service) == before
+
+
+def test_a_check_can_be_left_while_the_hub_is_silent(page: Page, hub: LocalHub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Patience, "hurried", lambda patience: replace(patience, silence=120))
+    example(page, "Two skills in one", "alloy/pocket-add")
+    hub.fault = lambda request: Fault(delay=120) if "/api/models/" in request.url.path else None
+    page.locator("#check-button").click()
+    expect(page.locator("#verdict .busy")).to_be_visible()
+    page.locator("#check-cancel").click()
+    expect(page.locator("#verdict")).to_contain_text("Check cancelled")
+    expect(page.locator("#check-cancel")).to_be_hidden()
+    hub.fault = None
+    check(page)
+    expect(page.locator("#verdict")).to_contain_text("These belong together.")
+    expect(page.get_by_label("Model 2", exact=True).first).to_have_value("alloy/pocket-add")
 
 
 def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Page, hub: LocalHub):

@@ -52,6 +52,28 @@ def test_models_that_belong_together_pass_the_check(service):
     assert set(found.revisions) == {"alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add"}
 
 
+@pytest.mark.parametrize("silent", ["/api/models/", "/cdn/"])
+def test_a_check_ends_at_once_when_it_is_left(service, hub, silent):
+    class Left(Exception):
+        pass
+
+    asked = threading.Event()
+
+    def fall_silent(request):
+        if silent not in request.url.path:
+            return None
+        asked.set()
+        return Fault(delay=60)
+
+    def tick():
+        if asked.is_set():
+            raise Left
+
+    hub.fault = fall_silent
+    with pytest.raises(Left):
+        service.check(BOTH, ANYONE, tick=tick)
+
+
 @pytest.mark.parametrize("stranger", ["alloy/pocket-stranger", "alloy/pocket-renumbered"])
 def test_models_that_do_not_are_blocked_and_not_merged(service, stranger):
     text = recipe("alloy/pocket-reverse", stranger)

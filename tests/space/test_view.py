@@ -48,6 +48,11 @@ def test_a_verdict_is_a_sentence_with_the_first_reason():
     assert "These belong together." in view.verdict(check())
 
 
+def test_the_way_through_the_page_is_a_numbered_list():
+    shown = view.steps("How", [("Check", "first."), (EVIL, EVIL)])
+    assert shown.count("<li>") == 2 and "<b>Check</b> first." in shown and EVIL not in shown
+
+
 def test_what_fits_is_folded_and_what_blocks_is_not():
     shown = view.findings(check(finding(), finding("ok")))
     assert shown.count("<details") == 1 and shown.index("Blocks the merge") < shown.index("<details")
@@ -82,3 +87,7 @@ def test_only_a_web_address_becomes_a_link():
     done = replace(job(), state="done")
     assert view.published(replace(done, result={"url": "javascript:alert(1)"})) == ""
     assert 'href="https://hub/ada/x"' in view.published(replace(done, result={"url": "https://hub/ada/x"}))
+
+
+def test_a_job_that_is_done_names_no_tensor_any_more():
+    assert "model.norm" in view.job_panel(job()) and "model.norm" not in view.job_panel(replace(job(), state="done"))
