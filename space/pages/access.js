@@ -20,8 +20,9 @@
     for (const row of document.querySelectorAll(".model-row")) {
       const model = row.querySelector(".repo input")?.getAttribute("aria-label");
       for (const button of model ? row.querySelectorAll("button.remove, button.label-wrap, .lambda button") : []) {
-        const name = button.title || (button.querySelector("span") ?? button).innerText.trim();
-        set(button, "aria-label", `${name || "Reset"}: ${model}`);
+        const shown = button.querySelector("span") ?? button;
+        button.dataset.name ??= button.getAttribute("aria-label") ?? shown.innerText.trim();
+        set(button, "aria-label", `${button.dataset.name}: ${model}`);
       }
     }
     const now = [...document.querySelectorAll("[data-say]")].filter((one) => one.checkVisibility());
