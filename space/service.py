@@ -14,15 +14,17 @@ from merging.hub import Hub
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import CARD, pinned
 from space.chat import ChatOptions, Chats, Reply
+from space.expiry import Expiry
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.models import Models
 from space.panes import Choice, choices
+from space.places import Places
 from space.prompt import plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
-from space.settings import Settings, prepare_home
+from space.settings import Settings, kept_seconds, prepare_home
 from space.tasks import Tasks, engine_options
 from space.viewer import HubFor, Viewer
 
@@ -37,6 +39,10 @@ class Service:
         self.parents = parents
         self.hub_for = hub_for
         self.room = Room(settings)
+        self.expiry: Expiry | None = None
+        if keep := kept_seconds(settings):
+            self.expiry = Expiry(queue, keep, chats.models.release)
+            self.expiry.start()
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
@@ -224,6 +230,8 @@ class Service:
 
     def close(self) -> None:
         """Stop running jobs, which clean up, and let the models go."""
+        if self.expiry:
+            self.expiry.close()
         self.queue.close()
         self.chats.models.close()
 
@@ -253,9 +261,11 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     queue = Jobs(
         settings.home / "journal.sqlite",
         Tasks(settings, hub_for).run,
-        max_per_owner=settings.max_jobs_per_owner,
-        queue_length=settings.queue_length,
-    )
+        places=Places(
+            settings.max_jobs_per_owner, settings.max_jobs_per_visitor, settings.max_jobs_of_visitors,
+            settings.queue_length,
+        ),
+    )  # fmt: skip
     models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
     return Service(settings, queue, Chats(models), parents, hub_for)

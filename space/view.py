@@ -11,7 +11,7 @@ from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
 from space.viewer import Viewer
-from space.words import STATES, ago, count, duration, size
+from space.words import STATES, ago, ahead, count, duration, size
 
 MARKS = {"block": ("✗", "Blocks the merge"), "warn": ("!", "Look at this"), "ok": ("✓", "Fits")}
 JOB_MARKS = {
@@ -23,6 +23,7 @@ JOB_MARKS = {
     "cancelled": "-",
     "interrupted": "!",
 }
+KINDS = {"merge": "merge", "publish": "publication", "verify": "verification"}
 POLL_SECONDS = 0.5
 
 
@@ -48,6 +49,7 @@ def limits(settings: Settings) -> str:
         f"A merge takes up to {settings.max_models} models and reads up to {size(settings.merge_bytes)}.",
         f"Each person can have {count(settings.max_jobs_per_owner, 'job')} waiting or running; the queue holds "
         f"{settings.queue_length}. One merge runs at a time.",
+        *visitor_limits(settings),
         f"A message has up to {settings.max_turn_chars:,} characters, an answer {settings.max_new_tokens:,} tokens.",
         f"A model that nobody asks for {duration(settings.idle_seconds)} leaves memory, until it is asked.",
         f"{size(settings.spare_disk_bytes)} of disk and {size(settings.spare_memory_bytes)} of memory are kept free; a "
@@ -55,6 +57,17 @@ def limits(settings: Settings) -> str:
     ]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<details class="limits"><summary>Limits here</summary><ul>{items}</ul></details>'
+
+
+def visitor_limits(settings: Settings) -> list[str]:
+    """What holds only where strangers share the machine."""
+    if not settings.hosted:
+        return []
+    return [
+        f"Without a sign-in it is {count(settings.max_jobs_per_visitor, 'job')}, and "
+        f"{settings.max_jobs_of_visitors} for all who have not signed in.",
+        f"What has ended is removed with its files after {count(settings.keep_days, 'day')}.",
+    ]
 
 
 def notice(text: str) -> str:
@@ -193,13 +206,19 @@ def figures(job: Job) -> str:
     return "".join(f"<span>{p}</span>" for p in parts)
 
 
-def job_label(job: Job) -> str:
-    """One line of the list of my jobs. Plain text: it labels a radio button."""
+def job_label(job: Job, kept: float | None = None) -> str:
+    """One line of the list of my jobs. Plain text: it labels a radio button. `kept` is how many seconds after its end a
+    job is removed, if ever."""
     share = f" {fraction(job):.0f} %" if job.state == "running" else ""
-    what = {"merge": "merge", "publish": "publication"}.get(job.kind, job.kind)
+    state = "not as its report says" if job.result.get("faults") else f"{STATES[job.state].lower()}{share}"
+    mark = JOB_MARKS["failed" if job.result.get("faults") else job.state]
     written = job.result.get("bytes") if job.state == "done" else None
-    parts = [job.title, *lambdas(job), what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
-    return f"{JOB_MARKS[job.state]} " + " · ".join([*parts, size(written)] if written else parts)
+    parts = [job.title, *lambdas(job), KINDS.get(job.kind, job.kind), state, ago(job.created)]
+    return f"{mark} " + " · ".join([*parts, *([size(written)] if written else []), *removal(job, kept)])
+
+
+def removal(job: Job, kept: float | None) -> list[str]:
+    return [f"removed {ahead(job.ended + kept)}"] if kept and job.ended and not job.active else []
 
 
 def lambdas(job: Job) -> list[str]:

@@ -50,6 +50,15 @@ def ago(then: float, now: float | None = None) -> str:
     return f"{passed / 86400:.0f} days ago"
 
 
+def ahead(then: float, now: float | None = None) -> str:
+    left = then - (time.time() if now is None else now)
+    if left < 60:
+        return "soon"
+    if left < 36 * 3600:
+        return f"in {duration(left)}"
+    return f"in {left / 86400:.0f} days"
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """1, 'shard' -> '1 shard'; 3 -> '3 shards'."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -35,6 +35,7 @@ class Account:
     fullname: str
     orgs: tuple[str, ...]  # in which the account may create models
     can_write: bool
+    id: str  # stays the same when the account is renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Hub:
         me = self.client.ask("your account", self.client.api.whoami)
         role = me.get("auth", {}).get("accessToken", {}).get("role", "")
         orgs = tuple(str(org["name"]) for org in me.get("orgs", []) if org.get("roleInOrg") != "read")
-        return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, can_write=role != "read")
+        return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, role != "read", str(me["id"]))
 
     def publish(self, folder: Path, repo_id: str, *, private: bool, message: str) -> Iterator[Upload]:
         """Create the repo (refused when it exists), send every file, make one commit. Yields progress.

@@ -12,6 +12,7 @@ from space.form import from_recipe
 from space.jobs import Job
 from space.pages.desk import QUICK, Desk, Shared, Token, told
 from space.pages.recipe import RecipeColumn, shown_form, texts
+from space.settings import kept_seconds
 
 SURE = "(chosen, shown) => [confirm('Remove this job and its files for good?') ? chosen : '', shown]"
 EMPTY = view.empty("No jobs yet", "Merges and publications are listed here.")
@@ -39,9 +40,11 @@ def build_jobs() -> JobsStage:
 
 
 def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
+    kept = kept_seconds(desk.settings)
+
     @told()
     def listed(request: gr.Request, token: Token, chosen: str | None) -> list[Any]:
-        return jobs_state(desk.service.jobs(desk.viewer(request, token)), chosen)
+        return jobs_state(desk.service.jobs(desk.viewer(request, token)), chosen, kept)
 
     @told()
     def opened(request: gr.Request, token: Token, chosen: str) -> list[Any]:
@@ -63,7 +66,7 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         if not chosen:  # asked whether they are sure, they were not
             return [gr.skip()] * (1 + len(stage.outputs))
         desk.service.forget(chosen, viewer)
-        return ["" if chosen == shown else shown, *jobs_state(desk.service.jobs(viewer), None)]
+        return ["" if chosen == shown else shown, *jobs_state(desk.service.jobs(viewer), None, kept)]
 
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
     stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
@@ -71,12 +74,12 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
     stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], js=SURE, **QUICK)
 
 
-def jobs_state(jobs: Sequence[Job], chosen: str | None) -> list[Any]:
+def jobs_state(jobs: Sequence[Job], chosen: str | None, kept: float | None) -> list[Any]:
     ended = {job.id: not job.active for job in jobs}
     return [
         gr.update(visible=not jobs),
         gr.update(
-            choices=[(view.job_label(job), job.id) for job in jobs],
+            choices=[(view.job_label(job, kept), job.id) for job in jobs],
             value=chosen if chosen in ended else None,
             visible=bool(jobs),
         ),

@@ -251,7 +251,7 @@ def copy_private(hub, repo_id):
 
 def test_publishing_needs_a_sign_in_that_may_write(merged):
     service, job = merged
-    anonymous = Viewer("hf:ada")  # the same owner, signed out
+    anonymous = Viewer("hf:6a")  # the same owner, signed out
     assert service.owners(anonymous) == service.owners(ADA_READING) == []
     assert "sign in" in service.may_not_publish(anonymous)
     assert "may only read" in service.may_not_publish(ADA_READING)
