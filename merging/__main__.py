@@ -271,12 +271,10 @@ class Attempts:
 
 def run_verify(given: argparse.Namespace) -> int:
     from merging import console
-    from merging.hub import Hub, HubRepo, local_token, verify
+    from merging.hub import Hub, local_token, verify
     from merging.recipe import ModelRef
 
-    repo = Hub(local_token()).open(ModelRef(given.repo))
-    assert isinstance(repo, HubRepo), "the Hub opens repos"
-    with closing(repo):
+    with closing(Hub(local_token()).open_repo(ModelRef(given.repo))) as repo:
         result = console.follow_verification(verify(repo, share=given.share))
     with console.shown():
         console.print_verification(result)

@@ -191,6 +191,26 @@ class Service:
         }  # fmt: skip
         return self.submit(viewer, "publish", repo_id, payload)
 
+    def publications(self, merge_id: str, viewer: Viewer) -> list[Job]:
+        """What was published of a merge, or is on its way, newest first."""
+        mine = self.queue.list(viewer.owner)
+        return [job for job in mine if job.kind == "publish" and job.payload.get("merge") == merge_id]
+
+    def verify(self, published_id: str, viewer: Viewer) -> Job:
+        """Queue the reading again of what a job of this viewer has published; one at a time."""
+        job = self.job(published_id, viewer)
+        if not job.result.get("url"):
+            raise MergeError(f"This job is a {job.kind} that is {job.state}; a publication that is done is needed.")
+        if (found := self.verification(published_id, viewer)) and found.active:
+            return found
+        payload = {"of": published_id, "repo_id": job.result["repo_id"]}
+        return self.submit(viewer, "verify", job.result["repo_id"], payload)
+
+    def verification(self, published_id: str, viewer: Viewer) -> Job | None:
+        """The newest verification of what a job has published."""
+        mine = self.queue.list(viewer.owner)
+        return next((job for job in mine if job.kind == "verify" and job.payload["of"] == published_id), None)
+
     def refuse_target(self, repo_id: str, viewer: Viewer) -> None:
         if reason := self.may_not_publish(viewer):
             raise MergeError(reason)
@@ -200,6 +220,12 @@ class Service:
         """The folder of a merge on this machine."""
         self.merged(job_id, viewer)
         return self.model_folder(job_id)
+
+    def files(self, job_id: str, viewer: Viewer) -> dict[str, Path]:
+        """The files of a merge by their names in it."""
+        folder = self.download(job_id, viewer)
+        found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+        return {path.relative_to(folder).as_posix(): path for path in found}
 
     def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
         """What can be chatted with: the merge first, then the base and every parent."""

@@ -1,7 +1,8 @@
 """What the page shows, as HTML: values in, text out. Everything that comes from outside is escaped here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from merging.compatibility import Check, Finding
 from merging.errors import MergeError
@@ -22,6 +23,11 @@ JOB_MARKS = {
     "failed": "✗",
     "cancelled": "-",
     "interrupted": "!",
+}
+READ = {
+    "whole": "Every byte read again: its SHA-256 is that of the report.",
+    "header": "The size, the Hub's SHA-256 and the header are as reported.",
+    "nothing": "Not read.",
 }
 KINDS = {"merge": "merge", "publish": "publication", "verify": "verification"}
 POLL_SECONDS = 0.5
@@ -235,6 +241,33 @@ def lambdas(job: Job) -> list[str]:
 def log_lines(lines: Iterable[str]) -> str:
     text = "\n".join(escape(line) for line in lines)
     return f'<pre class="log" tabindex="0">{text or "Nothing yet."}</pre>'
+
+
+def downloads(files: Mapping[str, tuple[str, int]], kept: float | None) -> str:
+    """The files of a merge, each with the address where it is found and its size."""
+    rows = "".join(
+        f'<li><a href="{escape(where)}" download>{escape(name)}</a> <span>{size(nbytes)}</span></li>'
+        for name, (where, nbytes) in files.items()
+    )
+    stay = f" They are kept here for {duration(kept)}." if kept else ""
+    whole = size(sum(nbytes for _, nbytes in files.values()))
+    return f'<p class="note quiet">{count(len(files), "file")}, {whole}.{stay}</p><ul class="files">{rows}</ul>'
+
+
+def verification(job: Job | None) -> str:
+    """A published model that is read again, and what was verified of each shard."""
+    if job is None or job.state != "done":
+        return job_panel(job) if job else ""
+    faults = job.result["faults"]
+    kind, words = ("block", "Not what its report says.") if faults else ("ok", "What is published is what was merged.")
+    rows = "".join(shard_row(shard) for shard in job.result["shards"])
+    head = f'<div class="verdict {kind}" role="status"><h2><span>{MARKS[kind][0]}</span>{words}</h2></div>'
+    return f'{head}<table class="findings shards"><tbody>{rows}</tbody></table>'
+
+
+def shard_row(shard: Mapping[str, Any]) -> str:
+    words = f"{MARKS['block'][0]} {shard['fault']}" if shard["fault"] else f"{MARKS['ok'][0]} {READ[shard['read']]}"
+    return f"<tr><td>{escape(shard['file'])}</td><td>{size(shard['nbytes'])}</td><td>{escape(words)}</td></tr>"
 
 
 def published(job: Job) -> str:

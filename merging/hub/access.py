@@ -60,6 +60,9 @@ class Hub:
         self.stopped.set()
 
     def open(self, ref: ModelRef) -> Source:
+        return self.open_repo(ref)
+
+    def open_repo(self, ref: ModelRef) -> HubRepo:
         """Pin the revision to a commit SHA, check that its content may be read, list its files."""
         check_repo_id(ref.path)
         api = self.client.api

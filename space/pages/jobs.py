@@ -51,14 +51,16 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         """Show a job where it belongs, and the recipe it was made from."""
         viewer = desk.viewer(request, token)
         job = desk.find(chosen, viewer)
+        tab = gr.Tabs(selected="merge" if job is not None and job.kind == "merge" else "publish")
+        if job is not None and job.kind == "verify":  # shown with what it verifies
+            job = desk.find(job.payload["of"], viewer)
         merge = job if job is None or job.kind == "merge" else desk.find(str(job.payload.get("merge", "")), viewer)
         if job is None:
             return [gr.skip()] * (3 + len(recipe.all))
         if merge is None:  # its files were removed; the publication is still there to see
-            return ["", job.id, gr.Tabs(selected="publish"), *[gr.skip()] * len(recipe.all)]
+            return ["", job.id, tab, *[gr.skip()] * len(recipe.all)]
         form = from_recipe(parse_recipe(merge.payload["recipe"]))
-        where = [merge.id, "" if job is merge else job.id, gr.Tabs(selected="merge" if job is merge else "publish")]
-        return [*where, *shown_form(form), *texts(form)]
+        return [merge.id, "" if job is merge else job.id, tab, *shown_form(form), *texts(form)]
 
     @told()
     def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:

@@ -12,7 +12,7 @@ from merging.__main__ import main
 from merging.checkpoint import open_checkpoint
 from merging.engine import Options, merge
 from merging.errors import Kept, MergeError, Passing, SignedOut
-from merging.hub import Hub, HubRepo, verify
+from merging.hub import Hub, verify
 from merging.recipe import ModelRef, to_yaml
 from merging.report import CARD, RECIPE, REPORT
 from space.localhub import Fault, LocalHub
@@ -342,9 +342,7 @@ def test_a_token_that_may_only_read(server, command, tmp_path, monkeypatch):
 
 
 def verified(repo_id, **options):
-    repo = ADA.open(ModelRef(repo_id))
-    assert isinstance(repo, HubRepo)
-    steps = verify(repo, **options)
+    steps = verify(ADA.open_repo(ModelRef(repo_id)), **options)
     while True:
         try:
             next(steps)
