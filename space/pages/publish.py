@@ -256,7 +256,7 @@ def publication_state(job: Job | None, verification: Job | None) -> list[Any]:
         return [EMPTY, "", "", gr.update(visible=False), ""]
     reading = verification is not None and verification.active
     return [
-        sent_away(job.payload["repo_id"]) if job.kind == "merge" else EMPTY,
+        sent_away(job.payload["repo_id"]) if job.kind == "merge" else "",
         view.job_panel(job),
         view.published(job),
         gr.update(visible=bool(view.published(job)), interactive=not reading),
