@@ -71,7 +71,7 @@ def visitor_limits(settings: Settings) -> list[str]:
         return []
     return [
         f"Without a sign-in it is {count(settings.max_jobs_per_visitor, 'job')}, and "
-        f"{settings.max_jobs_of_visitors} for all who have not signed in.",
+        f"{settings.max_jobs_of_visitors} for all such visitors together.",
         f"What has ended is removed with its files after {count(settings.keep_days, 'day')}.",
     ]
 
