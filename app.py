@@ -34,7 +34,7 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
     redact_logs()
     service = build_service(settings)
     try:
-        launch(build_page(service, settings, examples(settings)), settings, host=host, port=port)
+        launch(build_page(service, settings, examples(settings)), service, host=host, port=port)
     finally:
         service.close()
 

@@ -95,11 +95,13 @@ class Models:
                     free += one.nbytes
         self.drop(gone)
 
-    def release(self, folder: Path | None = None) -> None:
-        """Let a model go, or all of them, unless it is in use."""
+    def release(self, folder: Path | None = None) -> bool:
+        """Let a model go, or all of them, unless it is in use; whether it has gone."""
         with self.lock:
             gone = [f for f, one in self.kept.items() if one.users == 0 and folder in (None, f)]
         self.drop(gone)
+        with self.lock:
+            return folder not in self.kept
 
     def drop(self, folders: Sequence[Path]) -> None:
         with self.lock:

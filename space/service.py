@@ -15,15 +15,17 @@ from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import CARD, pinned
 from merging.waiting import watched
 from space.chat import ChatOptions, Chats, Reply
+from space.expiry import Expiry
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.models import Models
 from space.panes import Choice, choices
+from space.places import Places
 from space.prompt import plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
-from space.settings import Settings, prepare_home
+from space.settings import Settings, kept_seconds, prepare_home
 from space.tasks import Tasks, engine_options
 from space.viewer import HubFor, Viewer
 
@@ -38,6 +40,10 @@ class Service:
         self.parents = parents
         self.hub_for = hub_for
         self.room = Room(settings)
+        self.expiry: Expiry | None = None
+        if keep := kept_seconds(settings):
+            self.expiry = Expiry(queue, keep, chats.models.release)
+            self.expiry.start()
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
@@ -186,6 +192,26 @@ class Service:
         }  # fmt: skip
         return self.submit(viewer, "publish", repo_id, payload)
 
+    def publications(self, merge_id: str, viewer: Viewer) -> list[Job]:
+        """What was published of a merge, or is on its way, newest first."""
+        mine = self.queue.list(viewer.owner)
+        return [job for job in mine if job.kind == "publish" and job.payload.get("merge") == merge_id]
+
+    def verify(self, published_id: str, viewer: Viewer) -> Job:
+        """Queue the reading again of what a job of this viewer has published; one at a time."""
+        job = self.job(published_id, viewer)
+        if not job.result.get("url"):
+            raise MergeError(f"This job is a {job.kind} that is {job.state}; a publication that is done is needed.")
+        if (found := self.verification(published_id, viewer)) and found.active:
+            return found
+        payload = {"of": published_id, "repo_id": job.result["repo_id"]}
+        return self.submit(viewer, "verify", job.result["repo_id"], payload)
+
+    def verification(self, published_id: str, viewer: Viewer) -> Job | None:
+        """The newest verification of what a job has published."""
+        mine = self.queue.list(viewer.owner)
+        return next((job for job in mine if job.kind == "verify" and job.payload["of"] == published_id), None)
+
     def refuse_target(self, repo_id: str, viewer: Viewer) -> None:
         if reason := self.may_not_publish(viewer):
             raise MergeError(reason)
@@ -195,6 +221,12 @@ class Service:
         """The folder of a merge on this machine."""
         self.merged(job_id, viewer)
         return self.model_folder(job_id)
+
+    def files(self, job_id: str, viewer: Viewer) -> dict[str, Path]:
+        """The files of a merge by their names in it."""
+        folder = self.download(job_id, viewer)
+        found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+        return {path.relative_to(folder).as_posix(): path for path in found}
 
     def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
         """What can be chatted with: the merge first, then the base and every parent."""
@@ -225,6 +257,8 @@ class Service:
 
     def close(self) -> None:
         """Stop running jobs, which clean up, and let the models go."""
+        if self.expiry:
+            self.expiry.close()
         self.queue.close()
         self.chats.models.close()
 
@@ -254,9 +288,11 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     queue = Jobs(
         settings.home / "journal.sqlite",
         Tasks(settings, hub_for).run,
-        max_per_owner=settings.max_jobs_per_owner,
-        queue_length=settings.queue_length,
-    )
+        places=Places(
+            settings.max_jobs_per_owner, settings.max_jobs_per_visitor, settings.max_jobs_of_visitors,
+            settings.queue_length,
+        ),
+    )  # fmt: skip
     models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
     return Service(settings, queue, Chats(models), parents, hub_for)

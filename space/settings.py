@@ -12,7 +12,7 @@ from merging.errors import MergeError
 LIMITS = (
     "memory_bytes", "chat_memory_bytes", "shard_bytes", "models_bytes", "threads", "max_models", "max_jobs_per_owner",
     "queue_length", "idle_seconds", "max_new_tokens", "max_turn_chars", "max_panes", "merge_bytes", "spare_disk_bytes",
-    "spare_memory_bytes",
+    "spare_memory_bytes", "max_jobs_per_visitor", "max_jobs_of_visitors", "keep_days",
 )  # fmt: skip
 
 
@@ -36,11 +36,19 @@ class Settings:
     spare_disk_bytes: int = 1_000_000_000  # kept free: a job that finds less stops
     spare_memory_bytes: int = 200_000_000
     max_jobs_per_owner: int = 3  # waiting or running
+    max_jobs_per_visitor: int = 1  # who has not signed in, by their browser's cookie
+    max_jobs_of_visitors: int = 4  # of all who have not signed in
     queue_length: int = 32
+    keep_days: int = 7  # on a Space, what has ended goes after so long, with its files
     idle_seconds: int = 600  # a model that nobody asked for so long leaves memory
     max_new_tokens: int = 1024
     max_turn_chars: int = 20_000
     max_panes: int = 4
+
+
+def kept_seconds(settings: Settings) -> float | None:
+    """How long what has ended is kept; None on one's own machine, where it stays."""
+    return settings.keep_days * 86400.0 if settings.hosted else None
 
 
 def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings:

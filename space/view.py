@@ -1,7 +1,8 @@
 """What the page shows, as HTML: values in, text out. Everything that comes from outside is escaped here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from merging.compatibility import Check, Finding
 from merging.errors import MergeError
@@ -11,7 +12,7 @@ from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
 from space.viewer import Viewer
-from space.words import STATES, ago, count, duration, size
+from space.words import STATES, ago, ahead, count, duration, size
 
 MARKS = {"block": ("✗", "Blocks the merge"), "warn": ("!", "Look at this"), "ok": ("✓", "Fits")}
 JOB_MARKS = {
@@ -23,6 +24,12 @@ JOB_MARKS = {
     "cancelled": "-",
     "interrupted": "!",
 }
+READ = {
+    "whole": "Every byte read again: its SHA-256 is that of the report.",
+    "header": "The size, the Hub's SHA-256 and the header are as reported.",
+    "nothing": "Not read.",
+}
+KINDS = {"merge": "merge", "publish": "publication", "verify": "verification"}
 POLL_SECONDS = 0.5
 
 
@@ -48,6 +55,7 @@ def limits(settings: Settings) -> str:
         f"A merge takes up to {settings.max_models} models and reads up to {size(settings.merge_bytes)}.",
         f"Each person can have {count(settings.max_jobs_per_owner, 'job')} waiting or running; the queue holds "
         f"{settings.queue_length}. One merge runs at a time.",
+        *visitor_limits(settings),
         f"A message has up to {settings.max_turn_chars:,} characters, an answer {settings.max_new_tokens:,} tokens.",
         f"A model that nobody asks for {duration(settings.idle_seconds)} leaves memory, until it is asked.",
         f"{size(settings.spare_disk_bytes)} of disk and {size(settings.spare_memory_bytes)} of memory are kept free; a "
@@ -55,6 +63,17 @@ def limits(settings: Settings) -> str:
     ]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<details class="limits"><summary>Limits here</summary><ul>{items}</ul></details>'
+
+
+def visitor_limits(settings: Settings) -> list[str]:
+    """What holds only where strangers share the machine."""
+    if not settings.hosted:
+        return []
+    return [
+        f"Without a sign-in it is {count(settings.max_jobs_per_visitor, 'job')}, and "
+        f"{settings.max_jobs_of_visitors} for all such visitors together.",
+        f"What has ended is removed with its files after {count(settings.keep_days, 'day')}.",
+    ]
 
 
 def notice(text: str) -> str:
@@ -201,13 +220,19 @@ def figures(job: Job) -> str:
     return "".join(f"<span>{p}</span>" for p in parts)
 
 
-def job_label(job: Job) -> str:
-    """One line of the list of my jobs. Plain text: it labels a radio button."""
+def job_label(job: Job, kept: float | None = None) -> str:
+    """One line of the list of my jobs. Plain text: it labels a radio button. `kept` is how many seconds after its end a
+    job is removed, if ever."""
     share = f" {fraction(job):.0f} %" if job.state == "running" else ""
-    what = {"merge": "merge", "publish": "publication"}.get(job.kind, job.kind)
+    state = "not as its report says" if job.result.get("faults") else f"{STATES[job.state].lower()}{share}"
+    mark = JOB_MARKS["failed" if job.result.get("faults") else job.state]
     written = job.result.get("bytes") if job.state == "done" else None
-    parts = [job.title, *lambdas(job), what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
-    return f"{JOB_MARKS[job.state]} " + " · ".join([*parts, size(written)] if written else parts)
+    parts = [job.title, *lambdas(job), KINDS.get(job.kind, job.kind), state, ago(job.created)]
+    return f"{mark} " + " · ".join([*parts, *([size(written)] if written else []), *removal(job, kept)])
+
+
+def removal(job: Job, kept: float | None) -> list[str]:
+    return [f"removed {ahead(job.ended + kept)}"] if kept and job.ended and not job.active else []
 
 
 def lambdas(job: Job) -> list[str]:
@@ -224,6 +249,33 @@ def lambdas(job: Job) -> list[str]:
 def log_lines(lines: Iterable[str]) -> str:
     text = "\n".join(escape(line) for line in lines)
     return f'<pre class="log" tabindex="0">{text or "Nothing yet."}</pre>'
+
+
+def downloads(files: Mapping[str, tuple[str, int]], kept: float | None) -> str:
+    """The files of a merge, each with the address where it is found and its size."""
+    rows = "".join(
+        f'<li><a href="{escape(where)}" download>{escape(name)}</a> <span>{size(nbytes)}</span></li>'
+        for name, (where, nbytes) in files.items()
+    )
+    stay = f" They are kept here for {duration(kept)}." if kept else ""
+    whole = size(sum(nbytes for _, nbytes in files.values()))
+    return f'<p class="note quiet">{count(len(files), "file")}, {whole}.{stay}</p><ul class="files">{rows}</ul>'
+
+
+def verification(job: Job | None) -> str:
+    """A published model that is read again, and what was verified of each shard."""
+    if job is None or job.state != "done":
+        return job_panel(job) if job else ""
+    faults = job.result["faults"]
+    kind, words = ("block", "Not what its report says.") if faults else ("ok", "What is published is what was merged.")
+    rows = "".join(shard_row(shard) for shard in job.result["shards"])
+    head = f'<div class="verdict {kind}" role="status"><h2><span>{MARKS[kind][0]}</span>{words}</h2></div>'
+    return f'{head}<table class="findings shards"><tbody>{rows}</tbody></table>'
+
+
+def shard_row(shard: Mapping[str, Any]) -> str:
+    words = f"{MARKS['block'][0]} {shard['fault']}" if shard["fault"] else f"{MARKS['ok'][0]} {READ[shard['read']]}"
+    return f"<tr><td>{escape(shard['file'])}</td><td>{size(shard['nbytes'])}</td><td>{escape(words)}</td></tr>"
 
 
 def published(job: Job) -> str:

@@ -49,7 +49,7 @@ def service(local_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def address(service: Service) -> Iterator[str]:
     page = build_page(service, service.settings, examples(service.settings))
-    yield launch(page, service.settings, port=free_port(), wait=False)
+    yield launch(page, service, port=free_port(), wait=False)
     page.close()
 
 

@@ -269,6 +269,22 @@ def test_files_of_the_work_folder_are_not_served(run: Run, served: tuple[str, Pa
     assert modes == {0}
 
 
+def test_files_of_a_merge_are_sent_to_its_owner_alone(run: Run, served: tuple[str, Path]):
+    """By the cookie of the sign-in, in ranges too; nobody else is told that there is such a merge."""
+    address, home = served
+    file = home / "jobs" / run.job / "model" / "model.safetensors"
+    ada = Caller(address).sign_in("ada")
+    mine = ada.http.get(
+        f"{address}/download/{run.job}/model.safetensors",
+        headers={"cookie": f"session={ada.cookie}", "range": "bytes=100-"},
+    )
+    assert (mine.status_code, mine.content) == (206, file.read_bytes()[100:])
+    for other in (Caller(address).sign_in("bob"), Caller(address).visit(), Caller(address)):
+        there, not_there = (other.request("GET", f"/download/{job}/model.safetensors") for job in (run.job, "0" * 16))
+        assert there.status_code == not_there.status_code == 404
+        assert there.text.replace(run.job, "0" * 16) == not_there.text
+
+
 def test_no_token_is_written_down_or_sent_back(run: Run, served: tuple[str, Path], log: Path, local_hub: LocalHub):
     """After a merge, a chat and a publication, on the page and by script."""
     address, home = served

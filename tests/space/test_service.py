@@ -232,6 +232,8 @@ def test_a_job_of_somebody_else_is_not_there(merged):
         lambda v: service.again(job.id, v),
         lambda v: service.card(job.id, v),
         lambda v: service.download(job.id, v),
+        lambda v: service.files(job.id, v),
+        lambda v: service.verify(job.id, v),
         lambda v: service.panes(job.id, v),
         lambda v: service.chat(job.id, ["Merge"], [HELLO], ChatOptions(), v),
         lambda v: service.publish(job.id, v, repo_id="bob/x", private=True, card="x"),
@@ -273,7 +275,7 @@ def copy_private(hub, repo_id):
 
 def test_publishing_needs_a_sign_in_that_may_write(merged):
     service, job = merged
-    anonymous = Viewer("hf:ada")  # the same owner, signed out
+    anonymous = Viewer("hf:6a")  # the same owner, signed out
     assert service.owners(anonymous) == service.owners(ADA_READING) == []
     assert "sign in" in service.may_not_publish(anonymous)
     assert "may only read" in service.may_not_publish(ADA_READING)
@@ -339,6 +341,49 @@ def test_a_merge_goes_straight_to_the_hub(merged, service, hub, repo_name):
         service.download(job.id, ADA)
     for file in service.settings.home.rglob("*"):
         assert file.is_dir() or ADA_TOKEN.encode() not in file.read_bytes(), file
+
+
+def test_what_is_published_is_verified_shard_by_shard(merged, hub, repo_name):
+    service, job = merged
+    pushed = published(service, job, ADA, f"ada/{repo_name}")
+    assert [one.id for one in service.publications(job.id, ADA)][:1] == [pushed.id]
+    done = service.queue.wait(service.verify(pushed.id, ADA).id, 60)
+    assert done.state == "done", done.error
+    (shard,) = done.result["shards"]
+    assert (shard["file"], shard["read"], shard["fault"]) == ("model.safetensors", "whole", "")
+    assert done.result["faults"] == [] and done.done_bytes == done.total_bytes == shard["nbytes"]
+    weights = hub.store.read(f"ada/{repo_name}", "model.safetensors").read_bytes()
+    hub.store.commit(f"ada/{repo_name}", {"model.safetensors": weights[:-1] + bytes([weights[-1] ^ 1])})
+    again = service.queue.wait(service.verify(pushed.id, ADA).id, 60)
+    assert again.state == "done" and "model.safetensors reads as" in again.result["faults"][0]
+    assert service.verification(pushed.id, ADA).id == again.id
+
+
+def test_a_verification_that_waits_for_the_hub_is_cancelled_at_once(merged, hub, repo_name):
+    service, job = merged
+    pushed = published(service, job, ADA, f"ada/{repo_name}")
+    asked = threading.Event()
+
+    def fall_silent(request):
+        if "/cdn/" not in request.url.path:
+            return None
+        asked.set()
+        return Fault(delay=60)
+
+    hub.fault = fall_silent
+    running = service.verify(pushed.id, ADA)
+    assert asked.wait(20)
+    assert service.verify(pushed.id, ADA).id == running.id, "one at a time"
+    began = time.monotonic()
+    service.cancel(running.id, ADA)
+    assert service.queue.wait(running.id, 10).state == "cancelled"
+    assert time.monotonic() - began < 2.5
+
+
+def test_only_what_is_published_can_be_verified(merged):
+    service, job = merged
+    with pytest.raises(MergeError, match="a publication that is done is needed"):
+        service.verify(job.id, ADA)
 
 
 def test_what_may_not_be_published_is_not_merged_either(service, hub):

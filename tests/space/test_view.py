@@ -1,5 +1,6 @@
 """What the page shows: numbers as people say them, and nothing from outside as HTML."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from merging.compatibility import Check, Finding
 from space import view
 from space.form import Form, Row
 from space.jobs import Job
-from space.words import ago, count, duration, size
+from space.settings import Settings
+from space.words import ago, ahead, count, duration, size
 
 EVIL = "<script>alert(1)</script>"
 
@@ -31,6 +33,7 @@ def test_durations_are_said_as_people_say_them(seconds, words):
 
 def test_ages_and_counts():
     assert ago(100, now=102) == "just now" and ago(0, now=120) == "2 min ago"
+    assert ahead(100, now=90) == "soon" and ahead(7200, now=0) == "in 2 h" and ahead(260_000, now=0) == "in 3 days"
     assert count(1, "shard") == "1 shard" and count(3, "shard") == "3 shards"
 
 
@@ -91,3 +94,15 @@ def test_only_a_web_address_becomes_a_link():
 
 def test_a_job_that_is_done_names_no_tensor_any_more():
     assert "model.norm" in view.job_panel(job()) and "model.norm" not in view.job_panel(replace(job(), state="done"))
+
+
+def test_a_job_says_when_it_is_removed_where_it_is():
+    ended = Job("1", "hf:1", "merge", "two-skills", {}, "done", created=time.time(), ended=time.time())
+    assert view.job_label(ended, 3 * 86400).endswith("removed in 3 days")
+    assert "removed" not in view.job_label(ended) + view.job_label(replace(ended, state="running"), 3 * 86400)
+
+
+def test_limits_of_strangers_are_shown_where_there_are_strangers(tmp_path):
+    shown = view.limits(Settings(tmp_path, hosted=True, max_jobs_per_visitor=2, keep_days=3))
+    assert "Without a sign-in it is 2 jobs, and 4 for all" in shown and "removed with its files after 3 days" in shown
+    assert "sign-in" not in view.limits(Settings(tmp_path)) and "removed" not in view.limits(Settings(tmp_path))
