@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merging.errors import MergeError
-from space.generate import Voice, generate
+from space.generate import Speaker, Voice, generate
 from space.models import Loaded, Models
 from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
@@ -28,13 +28,31 @@ class Stopped(Exception):
     """Raised in a conversation whose listener has left."""
 
 
+def alone(models: Sequence[Loaded]) -> Speaker:
+    (one,) = models
+    return Speaker(one.model, one.tokenizer)
+
+
 @dataclass(frozen=True, slots=True)
 class Pane:
-    """A model to chat with. `files` finds its folder, fetching it where needed, and says how far it is; in doing so it
-    may raise MergeError when this caller may not have it."""
+    """Who answers. `files` finds the folders of its models, fetching them where needed, and says how far it is; in
+    doing so it may raise MergeError when this caller may not have them. `join` makes one speaker of the models."""
 
     label: str
-    files: Callable[[Callable[[str], None]], Path]
+    files: Callable[[Callable[[str], None]], Sequence[Path]]
+    join: Callable[[Sequence[Loaded]], Speaker] = alone
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pane whose files are here, and what it was asked."""
+
+    pane: Pane
+    folders: Sequence[Path]
+    messages: list[Message]
+
+
+Parts = dict[Voice, Part]
 
 
 class Talk:
@@ -108,11 +126,10 @@ class Chats:
     ) -> None:
         error = ""
         try:
-            asked = dict(zip(talk.voices, conversations, strict=True))
-            folders = self.find(talk, panes)
+            parts = self.find(talk, panes, conversations)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
-                for group in self.groups(folders):
-                    self.answer_together(talk, group, asked, options)
+                for group in self.groups(parts):
+                    self.answer_together(talk, group, options)
         except Stopped:
             pass
         except Exception:  # as above: whatever happens, the stream ends
@@ -124,13 +141,13 @@ class Chats:
             talk.over.set()
             talk.changed.set()
 
-    def find(self, talk: Talk, panes: Sequence[Pane]) -> dict[Voice, Path]:
+    def find(self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]]) -> Parts:
         """The files of every pane that has them, before the accelerator is asked for."""
-        folders = {}
-        for voice, pane in zip(talk.voices, panes, strict=True):
+        parts = {}
+        for voice, pane, messages in zip(talk.voices, panes, conversations, strict=True):
             with talk.explained(voice):
-                folders[voice] = pane.files(self.teller(talk, voice))
-        return folders
+                parts[voice] = Part(pane, pane.files(self.teller(talk, voice)), messages)
+        return parts
 
     def teller(self, talk: Talk, voice: Voice) -> Callable[[str], None]:
         def tell(note: str) -> None:
@@ -139,32 +156,31 @@ class Chats:
 
         return tell
 
-    def groups(self, folders: dict[Voice, Path]) -> list[dict[Voice, Path]]:
+    def groups(self, parts: Parts) -> list[Parts]:
         """All at once where memory allows, else one after the other."""
-        if not folders or self.models.fit(list(folders.values())):
-            return [folders]
-        return [{voice: folder} for voice, folder in folders.items()]
+        if not parts or self.models.fit([folder for part in parts.values() for folder in part.folders]):
+            return [parts]
+        return [{voice: part} for voice, part in parts.items()]
 
-    def answer_together(
-        self, talk: Talk, folders: dict[Voice, Path], asked: dict[Voice, list[Message]], options: ChatOptions
-    ) -> None:
+    def answer_together(self, talk: Talk, parts: Parts, options: ChatOptions) -> None:
         with ExitStack() as held:
-            loaded: dict[Voice, Loaded] = {}
-            for voice, folder in folders.items():
+            speakers: dict[Voice, Speaker] = {}
+            for voice, part in parts.items():
                 with talk.explained(voice):
                     self.teller(talk, voice)("Loading")
-                    loaded[voice] = held.enter_context(self.models.borrowed(folder))
-            if not loaded:
+                    models = [held.enter_context(self.models.borrowed(folder)) for folder in part.folders]
+                    speakers[voice] = part.pane.join(models)
+            if not speakers:
                 return
-            with ThreadPoolExecutor(len(loaded), "answer") as pool:
-                for voice, one in loaded.items():
-                    pool.submit(self.speak, talk, voice, one, asked[voice], options)
+            with ThreadPoolExecutor(len(speakers), "answer") as pool:
+                for voice, speaker in speakers.items():
+                    pool.submit(self.speak, talk, voice, speaker, parts[voice].messages, options)
 
-    def speak(self, talk: Talk, voice: Voice, loaded: Loaded, messages: list[Message], options: ChatOptions) -> None:
+    def speak(self, talk: Talk, voice: Voice, speaker: Speaker, messages: list[Message], options: ChatOptions) -> None:
         with talk.explained(voice):
-            prompt = make_prompt(loaded.tokenizer, messages, options.system)
-            voice.begin(loaded.tokenizer, prompt.note)
-            generate(loaded.model, loaded.tokenizer, prompt, options, voice, talk.stop)
+            prompt = make_prompt(speaker.tokenizer, messages, options.system)
+            voice.begin(speaker.tokenizer, prompt.note)
+            generate(speaker, prompt, options, voice, talk.stop)
             voice.finish()
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -96,10 +97,18 @@ class Sample:
         return scores - noise.to(scores.device)
 
 
-def generate(
-    model: Any, tokenizer: Any, prompt: Prompt, options: ChatOptions, voice: Voice, stop: threading.Event
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A model that answers. `processors` change its next-token scores before one is drawn; they serve one answer."""
+
+    model: Any
+    tokenizer: Any
+    processors: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+
+
+def generate(speaker: Speaker, prompt: Prompt, options: ChatOptions, voice: Voice, stop: threading.Event) -> None:
     """Answer a prompt into `voice`, until the model ends, the limit is reached or `stop` is set."""
+    model, tokenizer = speaker.model, speaker.tokenizer
     room = context_length(model) - prompt.ids.shape[1]
     if room < 1:
         raise MergeError(f"The conversation is {prompt.ids.shape[1]:,} tokens long; this model takes "
@@ -110,7 +119,7 @@ def generate(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=how(model, tokenizer, min(options.max_new_tokens, room)),
-            logits_processor=[Sample(options)] if options.temperature > 0 else [],
+            logits_processor=[*speaker.processors, *([Sample(options)] if options.temperature > 0 else [])],
             stopping_criteria=[Stop(stop)],
             streamer=voice,
         )

@@ -18,12 +18,13 @@ from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.models import Models
-from space.panes import Choice, choices
+from space.panes import Choice, Finished, choices
 from space.prompt import plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, prepare_home
 from space.tasks import Tasks, engine_options
+from space.titles import lambdas
 from space.viewer import HubFor, Viewer
 
 
@@ -196,8 +197,13 @@ class Service:
         return self.model_folder(job_id)
 
     def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
-        """What can be chatted with: the merge first, then the base and every parent."""
-        return choices(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
+        """What can be chatted with: the merge first, then its base and parents, then other merges of this viewer."""
+        job = self.merged(job_id, viewer)
+        others = [self.finished(one) for one in self.queue.list(viewer.owner) if is_kept(one) and one.id != job_id]
+        return choices(parse_recipe(job.payload["recipe"]), self.finished(job), others)
+
+    def finished(self, job: Job) -> Finished:
+        return Finished(job.id, " ".join([job.title, *lambdas(job)]), self.model_folder(job.id))
 
     def chat(
         self, job_id: str, labels: Sequence[str], conversations: Sequence[Sequence[Mapping[str, Any]]],
@@ -215,7 +221,7 @@ class Service:
         if len(conversations) != len(labels):
             raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
         plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
-        panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
+        panes = [known[label].pane(self.parents, viewer) for label in labels]
         return self.chats.ask(panes, plain, within(options, self.settings))
 
     def release(self) -> None:
@@ -226,6 +232,11 @@ class Service:
         """Stop running jobs, which clean up, and let the models go."""
         self.queue.close()
         self.chats.models.close()
+
+
+def is_kept(job: Job) -> bool:
+    """Whether a job is a merge that is done and lies here."""
+    return job.kind == "merge" and job.state == "done" and not job.result.get("url")
 
 
 def blocking(found: Check) -> str:

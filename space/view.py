@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from merging.compatibility import Check, Finding
-from merging.errors import MergeError
 from merging.methods import Method
-from merging.recipe import parse_recipe
 from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
+from space.titles import lambdas
 from space.viewer import Viewer
 from space.words import STATES, ago, count, duration, size
 
@@ -200,17 +199,6 @@ def job_label(job: Job) -> str:
     written = job.result.get("bytes") if job.state == "done" else None
     parts = [job.title, *lambdas(job), what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
     return f"{JOB_MARKS[job.state]} " + " · ".join([*parts, size(written)] if written else parts)
-
-
-def lambdas(job: Job) -> list[str]:
-    """What tells merges of the same models apart."""
-    try:
-        recipe = parse_recipe(job.payload["recipe"])
-    except (KeyError, MergeError):  # no merge, or one of an older version
-        return []
-    given = [one.parameters.get("weight") for one in recipe.models if one.model != recipe.base]
-    shown = [f"{value:g}" for value in given if isinstance(value, int | float)]
-    return [f"λ {', '.join(shown)}"] if shown else []
 
 
 def log_lines(lines: Iterable[str]) -> str:

@@ -1,22 +1,22 @@
 """The Chat stage: one prompt to the merge and to its parents, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 
 from merging.errors import MergeError
-from space import view
+from space import conversation, view
 from space.chat import ChatOptions, Reply
+from space.conversation import Conversation
+from space.defused import defused
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
-from space.panes import Choice
+from space.panes import Choice, first_chosen
+from space.prompt import plain_text
 
 MAX_PANES = 3
 EMPTY = view.empty("Nobody to talk to yet", "Finish a merge, then chat with it beside its parents.")
-
-History = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class ChatStage:
     system: gr.Textbox
     suggestions: tuple[gr.Button, ...]
     pending: gr.State  # the prompt that is being answered
-    labels: gr.State  # of the models that have a pane
+    labels: gr.State  # who has which pane
+    said: gr.State  # the conversation; of the bots only what they show
 
     @property
     def options(self) -> list[gr.components.Component]:
@@ -71,15 +72,16 @@ def build_chat(prompts: Sequence[str]) -> ChatStage:
     columns, bots, notes = zip(*built, strict=True)
     return ChatStage(
         empty, body, panes, columns, bots, notes, prompt, send, stop, clear, temperature, tokens, seed, system,
-        suggestions, gr.State(""), gr.State([]),
+        suggestions, gr.State(""), gr.State([]), gr.State(()),
     )  # fmt: skip
 
 
 def build_pane(index: int) -> tuple[gr.Column, gr.Chatbot, gr.HTML]:
     with gr.Column(visible=False, min_width=220, elem_classes=["pane"]) as column:
         bot = gr.Chatbot(
-            [], label=f"Pane {index + 1}", height=360, sanitize_html=True, render_markdown=False, buttons=["copy_all"],
-            feedback_options=None, layout="bubble", placeholder="",
+            [], label=f"Pane {index + 1}", height=360, sanitize_html=True, allow_tags=False, allow_file_downloads=False,
+            buttons=["copy", "copy_all"], editable="user", feedback_options=None, layout="bubble", placeholder="",
+            group_consecutive_messages=False,
         )  # fmt: skip
         return column, bot, gr.HTML("", elem_classes="pane-note")
 
@@ -97,74 +99,88 @@ class Talk:
     def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
-            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (2 + 3 * MAX_PANES)]
+            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (3 + 3 * MAX_PANES)]
         choices = self.choices(request, token, finished)
-        labels = [one.label for one in choices]
-        chosen = [labels[0], *labels[1:][-(MAX_PANES - 1) :]]
-        panes = gr.update(choices=labels, value=chosen)
-        return [gr.update(visible=False), gr.update(visible=True), panes, chosen, *pane_updates(choices, chosen)]
+        chosen = first_chosen(choices, MAX_PANES)
+        panes = gr.update(choices=[one.label for one in choices], value=chosen)
+        return [gr.update(visible=False), gr.update(visible=True), panes, chosen, (), *pane_updates(choices, chosen)]
 
     @told()
     def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
         """New conversations, in the panes that are chosen."""
-        return pane_updates(self.choices(request, token, finished), chosen)
+        return [(), *pane_updates(self.choices(request, token, finished), chosen)]
 
     @told()
     def rearrange(
-        self, request: gr.Request, token: Token, finished: str, chosen: list[str], before: list[str], *said: Any
+        self, request: gr.Request, token: Token, finished: str, chosen: list[str], said: Conversation
     ) -> list[Any]:
-        """Other panes: the conversations of those that stay go with them."""
-        histories, notes = dict(zip(before, said, strict=False)), dict(zip(before, said[MAX_PANES:], strict=False))
-        return [chosen, *pane_updates(self.choices(request, token, finished), chosen, histories, notes)]
+        """Other panes. What was said stays, also with those that leave: they may come back."""
+        return [chosen, *pane_updates(self.choices(request, token, finished), chosen, said)]
+
+    @told()
+    def look(self, request: gr.Request, token: Token, finished: str) -> Any:
+        """What can be chosen by now: another merge may have come or gone."""
+        if not finished:
+            return gr.skip()
+        return gr.update(choices=[one.label for one in self.choices(request, token, finished)])
 
     def answer(
-        self, request: gr.Request, token: Token, job_id: str, chosen: list[str], prompt: str, *rest: Any
-    ) -> Iterator[list[Any]]:
+        self, request: gr.Request, token: Token, job_id: str, labels: list[str], prompt: str, said: Conversation,
+        *options: Any,
+    ) -> Iterator[list[Any]]:  # fmt: skip
         """Stream the answers of all panes. Gradio closes this when Stop is pressed or the tab goes."""
         if not prompt:
-            yield [gr.skip()] * (2 * MAX_PANES)
+            yield [gr.skip()] * (1 + 2 * MAX_PANES)
             return
-        asked = [[*history, {"role": "user", "content": prompt}] for history in rest[: len(chosen)]]
-        yield unanswered(asked, view.note("Waiting for the model."))
+        waiting = [Reply(label, note="Waiting for the model.") for label in labels]
+        yield shown_turn(said, prompt, waiting)
         try:
-            viewer, options = self.desk.viewer(request, token), options_of(*rest[MAX_PANES:])
-            for replies in self.desk.service.chat(job_id, chosen, asked, options, viewer):
-                yield shown_replies(asked, replies)
+            asked = [conversation.asked(said, label, prompt) for label in labels]
+            viewer = self.desk.viewer(request, token)
+            for replies in self.desk.service.chat(job_id, labels, asked, options_of(*options), viewer):
+                yield shown_turn(said, prompt, replies)
         except MergeError as e:
-            yield unanswered(asked, view.note(str(e), "error"))
+            yield shown_turn(said, prompt, [Reply(label, error=str(e)) for label in labels])
 
 
-def wire_chat(stage: ChatStage, desk: Desk, shared: Shared) -> None:
+def wire_chat(stage: ChatStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None:
     talk, buttons = Talk(desk), [stage.send, stage.stop]
     panes = [*stage.columns, *stage.bots, *stage.notes]
     shared.finished.change(
-        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, stage.labels, *panes], **QUICK
+        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, stage.labels, stage.said, *panes], **QUICK
     )
+    tab.select(talk.look, shared.finished, stage.panes, **QUICK)
     answers = wire_prompts(stage, talk, shared)
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
     given = [shared.finished, stage.panes]
-    stage.clear.click(talk.clear, given, panes, cancels=answers, **QUICK).then(ended, None, buttons, **QUICK)
-    said = [stage.labels, *stage.bots, *stage.notes]
-    stage.panes.input(talk.rearrange, [*given, *said], [stage.labels, *panes], cancels=answers, **QUICK).then(
+    stage.clear.click(talk.clear, given, [stage.said, *panes], cancels=answers, **QUICK).then(
         ended, None, buttons, **QUICK
     )
+    for place, one in enumerate(stage.bots):
+        one.clear(clear_in(place), [stage.labels, stage.said], [stage.said, stage.notes[place]], **QUICK)
+    stage.panes.input(
+        talk.rearrange, [*given, stage.said], [stage.labels, *panes], cancels=answers, **QUICK
+    ).then(ended, None, buttons, **QUICK)  # fmt: skip
 
 
 def wire_prompts(stage: ChatStage, talk: Talk, shared: Shared) -> list[Any]:
     """What is typed, and the suggestions: take the prompt over, answer it, give the Send button back."""
-    given = [shared.finished, stage.panes, stage.pending, *stage.bots, *stage.options]
+    given = [shared.finished, stage.labels, stage.pending, stage.said, *stage.options]
+    shown, begun_with = [stage.said, *stage.bots, *stage.notes], [stage.prompt, stage.pending, stage.send, stage.stop]
     asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
     asked += [(button.click, suggested, button) for button in stage.suggestions]
     answers = []
     for trigger, start, source in asked:
-        begun = trigger(start, [source, stage.panes], [stage.prompt, stage.pending, stage.send, stage.stop], **QUICK)
-        answers.append(begun.then(talk.answer, given, [*stage.bots, *stage.notes], concurrency_limit=16, **QUEUED))
-        answers[-1].then(ended, None, [stage.send, stage.stop], **QUICK)
+        begun = trigger(start, [source, stage.panes], begun_with, **QUICK)
+        answers.append(begun.then(talk.answer, given, shown, concurrency_limit=16, **QUEUED))
+    for place, bot in enumerate(stage.bots):
+        begun = bot.edit(
+            edit_in(place), [stage.labels, stage.said], [stage.said, *begun_with], cancels=answers, **QUICK
+        )
+        answers.append(begun.then(talk.answer, given, shown, concurrency_limit=16, **QUEUED))
+    for answer in answers:
+        answer.then(ended, None, [stage.send, stage.stop], **QUICK)
     return answers
-
-
-def unanswered(asked: Sequence[History], note: str) -> list[Any]:
-    return [*padded(asked, []), *padded([note] * len(asked), "")]
 
 
 def begin(prompt: str, chosen: list[str]) -> list[Any]:
@@ -183,12 +199,38 @@ def ended() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible=False)]
 
 
-def shown_replies(asked: Sequence[History], replies: Sequence[Reply]) -> list[Any]:
-    """The chatbots and the lines under them, while an answer comes."""
-    bots = [
-        [*h, {"role": "assistant", "content": r.text}] if r.text else h for h, r in zip(asked, replies, strict=True)
+def edit_in(place: int) -> Callable[..., list[Any]]:
+    def edited(labels: list[str], said: Conversation, event: gr.EditData) -> list[Any]:
+        """A prompt was changed in one pane: all panes answer it anew, and what came after it is gone."""
+        prompt, index = plain_text(event.value), event.index
+        if not prompt.strip() or not isinstance(index, int):
+            return [gr.skip(), gr.skip(), "", gr.skip(), gr.skip()]
+        return [conversation.before(said, labels[place], index), *suggested(prompt, labels)]
+
+    return edited
+
+
+def clear_in(place: int) -> Callable[..., list[Any]]:
+    def cleared(labels: list[str], said: Conversation) -> list[Any]:
+        """One pane begins anew: the bin in its corner."""
+        return [conversation.without(said, labels[place]), ""]
+
+    return cleared
+
+
+def shown_turn(said: Conversation, prompt: str, replies: Sequence[Reply]) -> list[Any]:
+    """The conversation with a turn more, the chatbots, and the lines under them, while an answer comes."""
+    labels = [reply.label for reply in replies]
+    said = conversation.answered(said, prompt, replies, labels)
+    return [said, *padded([bot(said, label) for label in labels], []), *padded([note_of(r) for r in replies], "")]
+
+
+def bot(said: Conversation, label: str) -> list[dict[str, str]]:
+    """What a chatbot shows. What a person wrote is their own; what a model wrote is made harmless."""
+    return [
+        {**one, "content": defused(one["content"])} if one["role"] == "assistant" else one
+        for one in conversation.shown(said, label)
     ]
-    return [*padded(bots, []), *padded([note_of(r) for r in replies], "")]
 
 
 def note_of(reply: Reply) -> str:
@@ -198,27 +240,24 @@ def note_of(reply: Reply) -> str:
     return view.note(". ".join(part for part in (speed, reply.note) if part))
 
 
-def pane_updates(
-    choices: Sequence[Choice], chosen: Sequence[str], said: Mapping[str, History] = MappingProxyType({}),
-    notes: Mapping[str, str] = MappingProxyType({}),
-) -> list[Any]:  # fmt: skip
+def pane_updates(choices: Sequence[Choice], chosen: Sequence[str], said: Conversation = ()) -> list[Any]:
     """Show as many panes as were chosen, each with its model's name and colour, and what was said in it."""
     known = {one.label: one for one in choices}
     columns = [gr.update(visible=True, elem_classes=["pane", colour(known[label])]) for label in chosen]
-    bots = [gr.update(label=label, value=said.get(label, [])) for label in chosen]
-    hidden = gr.update(visible=False)
-    return [
-        *padded(columns, hidden),
-        *padded(bots, gr.update(value=[])),
-        *padded([notes.get(label, "") for label in chosen], ""),
+    bots = [gr.update(label=label, value=bot(said, label)) for label in chosen]
+    notes = [
+        note_of(turns[-1].answers[label]) if (turns := conversation.heard(said, label)) else "" for label in chosen
     ]
+    return [
+        *padded(columns, gr.update(visible=False)), *padded(bots, gr.update(value=[])), *padded(notes, ""),
+    ]  # fmt: skip
 
 
 def colour(choice: Choice) -> str:
     """The class of a model's colour: the same as in its row of the recipe."""
-    if choice.ref is None:
-        return "merged"
-    return f"c{choice.row}" if choice.row else "base"
+    if choice.kind == "parent":
+        return f"c{choice.row}"
+    return {"merge": "merged"}.get(choice.kind, choice.kind)
 
 
 def padded(values: Sequence[Any], empty: Any) -> list[Any]:

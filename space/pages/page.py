@@ -68,7 +68,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
             check = build_check()
         with gr.Tab("Merge", id="merge"):
             merge = build_merge()
-        with gr.Tab("Chat", id="chat"):
+        with gr.Tab("Chat", id="chat") as chat_tab:
             chat = build_chat(prompts(desk.settings))
         with gr.Tab("Publish", id="publish"):
             publish = build_publish()
@@ -78,7 +78,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
     shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
     wire_check(check, recipe, merge, desk, shared)
     wire_merge(merge, publish, desk, shared)
-    wire_chat(chat, desk, shared)
+    wire_chat(chat, chat_tab, desk, shared)
     wire_publish(publish, desk, shared)
     wire_jobs(jobs, jobs_tab, recipe, desk, shared)
     return shared

@@ -32,7 +32,7 @@ def chats(tmp_path_factory):
 
 
 def pane(folder):
-    return Pane(folder.name, lambda tell: folder)
+    return Pane(folder.name, lambda tell: [folder])
 
 
 def ask(chats, folders, **options):

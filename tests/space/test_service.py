@@ -363,6 +363,22 @@ def test_a_merge_is_asked_beside_its_parents(merged):
     assert base.text.strip() != "tekcop"
 
 
+def test_other_merges_of_the_same_person_can_be_asked_and_nobody_elses(service):
+    jobs = [
+        service.queue.wait(service.merge(recipe("alloy/pocket-reverse", other), viewer).id, 60)
+        for other, viewer in (("alloy/pocket-add", ADA), ("alloy/pocket-add", ADA), ("alloy/pocket-vowels", BOB))
+    ]
+    mine, other, bobs = jobs
+    found = service.panes(mine.id, ADA)
+    assert [one.key for one in found if one.kind == "other"] == [f"merge:{other.id}"]
+    assert len({one.label for one in found}) == len(found)
+    reply = final(service.chat(mine.id, [found[-1].label], [HELLO], ChatOptions(max_new_tokens=8), ADA))[0]
+    assert reply.text.strip() == "tekcop"
+    assert bobs.id not in str(found)
+    with pytest.raises(MergeError, match="no job"):
+        service.panes(bobs.id, ADA)
+
+
 def test_private_files_for_chat_are_kept_apart_and_asked_for_each_time(service, hub, repo_name):
     copy_private(hub, f"ada/{repo_name}")
     hub.store.grant(f"ada/{repo_name}", "bob")

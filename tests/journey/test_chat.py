@@ -1,0 +1,78 @@
+"""Judge a merge in the browser: side by side."""
+
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from space.chat import ChatOptions, Pane
+from space.prompt import Message
+from space.reply import Reply
+from space.service import Service
+from tests.journey.test_journey import LONG, check, example, merge, say
+from tests.journey.watched import watched
+
+HOSTILE = """**Bold**, `a < b` and:
+
+```python
+print("<b>[x](y)</b>")
+```
+
+![seen](ADDRESS/picture.png) <img src="ADDRESS/tag.png"> <div style="background: url(ADDRESS/style.png)">x</div>
+[the docs](ADDRESS/?secret=1) <a href="ADDRESS/raw">raw</a>
+<style>@import url("ADDRESS/style.css"); .pane { display: none }</style><script>fetch("ADDRESS/script")</script>
+<iframe src="ADDRESS/frame"></iframe> <video src="ADDRESS/video"></video> <link rel="prefetch" href="ADDRESS/link">
+"""
+
+
+@pytest.fixture
+def merged(page: Page) -> Page:
+    """The Chat stage of a merge of two skills."""
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    merge(page)
+    page.locator("#to-chat").click()
+    return page
+
+
+def test_what_a_model_writes_can_do_nothing_but_show(merged: Page, service: Service, monkeypatch: pytest.MonkeyPatch):
+    with watched() as (elsewhere, asked):
+        text = HOSTILE.replace("ADDRESS", elsewhere)
+
+        def hostile(
+            panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
+        ) -> Iterator[list[Reply]]:
+            yield [Reply(pane.label, text, 1, 1.0, done=True) for pane in panes]
+
+        monkeypatch.setattr(service.chats, "ask", hostile)
+        say(merged, "show me a picture")
+        answer = merged.locator(".pane:visible .message.bot").first
+        expect(answer.locator("strong")).to_have_text("Bold")
+        expect(answer.locator("pre")).to_contain_text('print("<b>[x](y)</b>")')
+        for shown in (f"![seen]({elsewhere}/picture.png)", f"[the docs]({elsewhere}/?secret=1)", "<script>fetch("):
+            expect(answer).to_contain_text(shown)
+        assert answer.locator("img, style, script, iframe, video, link").count() == 0
+        for link in answer.locator("a").all():
+            assert unquote(link.get_attribute("href") or "") == link.inner_text()  # where it leads is what it says
+            assert "noreferrer" in (link.get_attribute("rel") or "")
+        assert asked == []
+        # What got past all that would not be loaded either.
+        merged.evaluate("url => new Promise(r => { const i = new Image(); i.onerror = r; i.src = url; })", elsewhere)
+        assert asked == []
+
+
+def test_a_prompt_changed_in_one_pane_is_answered_anew_in_all(merged: Page):
+    assert say(merged, "reverse: lamot")[0] == "tomal"
+    say(merged, "add: 17+25")
+    first = merged.locator(".pane:visible").first
+    first.get_by_role("button", name="Edit").first.click(force=True)
+    box = first.locator("textarea").first
+    box.fill("reverse: tiger")
+    first.get_by_role("button", name="Submit").click()
+    panes = merged.locator(".pane:visible")
+    expect(panes.first.locator(".message.bot")).to_have_text(["regit"], timeout=LONG)
+    for place in range(panes.count()):
+        expect(panes.nth(place).locator(".message.user")).to_have_text(["reverse: tiger"])
+    expect(merged.locator("#chat-send")).to_be_visible(timeout=LONG)
+    assert say(merged, "add: 17+25")[0] == "42"
