@@ -121,6 +121,13 @@ class Chats:
         finally:
             talk.stop.set()
 
+    def together(self, panes: Sequence[Pane]) -> bool:
+        """Whether all of these can be in memory at once. Their files should be here, or they are fetched now."""
+        try:
+            return self.models.fit([folder for pane in panes for folder in pane.files(lambda note: None)])
+        except MergeError:  # whoever asks that pane is told
+            return False
+
     def answer(
         self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
     ) -> None:

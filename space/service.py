@@ -13,13 +13,14 @@ from merging.errors import MergeError
 from merging.hub import Hub
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import CARD, pinned
-from space.chat import ChatOptions, Chats, Reply
+from space.book import Progress, read_book, run_book
+from space.chat import ChatOptions, Chats, Pane, Reply
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.models import Models
 from space.panes import Choice, Finished, choices
-from space.prompt import plain_messages
+from space.prompt import Message, plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, prepare_home
@@ -213,16 +214,35 @@ class Service:
 
         Leaving the loop stops the generation.
         """
+        panes = self.chosen(job_id, labels, viewer)
+        if len(conversations) != len(labels):
+            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
+        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
+        return self.chats.ask(panes, plain, within(options, self.settings))
+
+    def chosen(self, job_id: str, labels: Sequence[str], viewer: Viewer) -> list[Pane]:
         known = {one.label: one for one in self.panes(job_id, viewer)}
         if unknown := [label for label in labels if label not in known]:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:
             raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
-        if len(conversations) != len(labels):
-            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
-        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
-        panes = [known[label].pane(self.parents, viewer) for label in labels]
-        return self.chats.ask(panes, plain, within(options, self.settings))
+        return [known[label].pane(self.parents, viewer) for label in labels]
+
+    def run_book(
+        self, job_id: str, labels: Sequence[str], text: str, options: ChatOptions, viewer: Viewer
+    ) -> Iterator[Progress]:
+        """Ask panes a whole prompt book. Every prompt takes its turn, so that other people come in between.
+
+        Leaving the loop stops it.
+        """
+        entries = read_book(text, max_chars=self.settings.max_turn_chars)
+        panes = {pane.label: pane for pane in self.chosen(job_id, labels, viewer)}
+        options = within(options, self.settings)
+
+        def ask(asked: Sequence[str], conversations: Sequence[list[Message]]) -> Iterator[list[Reply]]:
+            return self.chats.ask([panes[label] for label in asked], [list(one) for one in conversations], options)
+
+        return run_book(entries, labels, ask, lambda: self.chats.together(list(panes.values())))
 
     def release(self) -> None:
         """Let loaded models leave memory."""

@@ -5,6 +5,7 @@ from html import escape
 
 from merging.compatibility import Check, Finding
 from merging.methods import Method
+from space.book import Row
 from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
@@ -213,3 +214,35 @@ def published(job: Job) -> str:
         return ""
     name = escape(url.split("/", 3)[-1])
     return f'<p class="published">Published: <a href="{escape(url)}" target="_blank" rel="noopener">{name}</a></p>'
+
+
+# -- judge -----------------------------------------------------------------------------------------------------------
+
+
+def book_progress(done: int, total: int, text: str) -> str:
+    share = 100 * done / max(total, 1)
+    return (
+        f'<p class="note" aria-live="polite">{escape(text)} {done} of {total} answers.</p>'
+        f'<div class="progress" role="progressbar" aria-label="Prompt book" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share:.0f}"><div style="--from:{share:.2f}%;width:{share:.2f}%"></div></div>'
+    )
+
+
+def book_table(rows: Sequence[Row], panes: Sequence[str]) -> str:
+    """Prompts down, panes across. What models wrote is shown as text."""
+    head = "".join(f"<th>{escape(one)}</th>" for one in ("Prompt", *panes))
+    body = "".join(
+        f"<tr><th>{turns(row.entry.prompts)}</th>"
+        + "".join(f'<td data-pane="{escape(pane)}">{book_cell(row, pane)}</td>' for pane in panes)
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="book" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def book_cell(row: Row, pane: str) -> str:
+    return turns(row.answers.get(pane, ())) + note(row.errors.get(pane, ""), "error")
+
+
+def turns(texts: Sequence[str]) -> str:
+    return "".join(f"<pre>{escape(text) or '(nothing)'}</pre>" for text in texts)

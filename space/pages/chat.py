@@ -8,10 +8,12 @@ import gradio as gr
 
 from merging.errors import MergeError
 from space import conversation, view
-from space.chat import ChatOptions, Reply
+from space.chat import Reply
 from space.conversation import Conversation
 from space.defused import defused
+from space.pages.book import BookStage, build_book, wire_book
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
+from space.pages.options import OptionRow, build_options, options_of
 from space.panes import Choice, first_chosen
 from space.prompt import plain_text
 
@@ -31,18 +33,12 @@ class ChatStage:
     send: gr.Button
     stop: gr.Button
     clear: gr.Button
-    temperature: gr.Slider
-    max_tokens: gr.Slider
-    seed: gr.Number
-    system: gr.Textbox
+    options: OptionRow
     suggestions: tuple[gr.Button, ...]
     pending: gr.State  # the prompt that is being answered
     labels: gr.State  # who has which pane
     said: gr.State  # the conversation; of the bots only what they show
-
-    @property
-    def options(self) -> list[gr.components.Component]:
-        return [self.temperature, self.max_tokens, self.seed, self.system]
+    book: BookStage
 
 
 def build_chat(prompts: Sequence[str]) -> ChatStage:
@@ -51,29 +47,36 @@ def build_chat(prompts: Sequence[str]) -> ChatStage:
         panes = gr.Dropdown(
             [], multiselect=True, max_choices=MAX_PANES, label="Side by side", info="Up to three.", elem_id="chat-panes"
         )
-        with gr.Row(elem_classes="panes"):
-            built = [build_pane(i) for i in range(MAX_PANES)]
-        with gr.Row(elem_classes="examples"):
-            suggestions = tuple(gr.Button(text, size="sm", elem_classes="quiet") for text in prompts)
-        with gr.Row(elem_classes="prompt-row"):
-            prompt = gr.Textbox(
-                label="Prompt", show_label=False, placeholder="Write to all of them", lines=1, max_lines=8, scale=1,
-                elem_id="chat-prompt",
-            )  # fmt: skip
-            send = gr.Button("Send", variant="primary", scale=0, min_width=90, elem_id="chat-send")
-            stop = gr.Button("Stop", visible=False, scale=0, min_width=90, elem_id="chat-stop")
-            clear = gr.Button("Clear", scale=0, min_width=80, elem_id="chat-clear", elem_classes="quiet")
-        with gr.Accordion("Settings", open=False):
-            with gr.Row():
-                temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0 takes the likeliest token.")
-                tokens = gr.Slider(1, 1024, 256, step=1, label="Max tokens")
-                seed = gr.Number(0, label="Seed", precision=0, info="The same for every pane.")
-            system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
-    columns, bots, notes = zip(*built, strict=True)
+        with gr.Tabs(elem_classes="inner-tabs"):
+            with gr.Tab("Talk"):
+                columns, bots, notes = build_panes()
+                suggestions, prompt, send, stop, clear = build_prompt(prompts)
+            with gr.Tab("Prompt book"):
+                book = build_book()
+        options = build_options()
     return ChatStage(
-        empty, body, panes, columns, bots, notes, prompt, send, stop, clear, temperature, tokens, seed, system,
-        suggestions, gr.State(""), gr.State([]), gr.State(()),
+        empty, body, panes, columns, bots, notes, prompt, send, stop, clear, options, suggestions, gr.State(""),
+        gr.State([]), gr.State(()), book,
     )  # fmt: skip
+
+
+def build_panes() -> tuple[Any, ...]:
+    with gr.Row(elem_classes="panes"):
+        return tuple(zip(*[build_pane(i) for i in range(MAX_PANES)], strict=True))
+
+
+def build_prompt(prompts: Sequence[str]) -> tuple[Any, ...]:
+    with gr.Row(elem_classes="examples"):
+        suggestions = tuple(gr.Button(text, size="sm", elem_classes="quiet") for text in prompts)
+    with gr.Row(elem_classes="prompt-row"):
+        prompt = gr.Textbox(
+            label="Prompt", show_label=False, placeholder="Write to all of them", lines=1, max_lines=8, scale=1,
+            elem_id="chat-prompt",
+        )  # fmt: skip
+        send = gr.Button("Send", variant="primary", scale=0, min_width=90, elem_id="chat-send")
+        stop = gr.Button("Stop", visible=False, scale=0, min_width=90, elem_id="chat-stop")
+        clear = gr.Button("Clear", scale=0, min_width=80, elem_id="chat-clear", elem_classes="quiet")
+    return suggestions, prompt, send, stop, clear
 
 
 def build_pane(index: int) -> tuple[gr.Column, gr.Chatbot, gr.HTML]:
@@ -149,6 +152,7 @@ def wire_chat(stage: ChatStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None
     shared.finished.change(
         talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, stage.labels, stage.said, *panes], **QUICK
     )
+    wire_book(stage.book, stage.labels, stage.options, desk, shared)
     tab.select(talk.look, shared.finished, stage.panes, **QUICK)
     answers = wire_prompts(stage, talk, shared)
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
@@ -165,7 +169,7 @@ def wire_chat(stage: ChatStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None
 
 def wire_prompts(stage: ChatStage, talk: Talk, shared: Shared) -> list[Any]:
     """What is typed, and the suggestions: take the prompt over, answer it, give the Send button back."""
-    given = [shared.finished, stage.labels, stage.pending, stage.said, *stage.options]
+    given = [shared.finished, stage.labels, stage.pending, stage.said, *stage.options.all]
     shown, begun_with = [stage.said, *stage.bots, *stage.notes], [stage.prompt, stage.pending, stage.send, stage.stop]
     asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
     asked += [(button.click, suggested, button) for button in stage.suggestions]
@@ -262,9 +266,3 @@ def colour(choice: Choice) -> str:
 
 def padded(values: Sequence[Any], empty: Any) -> list[Any]:
     return [*values, *[empty] * (MAX_PANES - len(values))]
-
-
-def options_of(temperature: float, tokens: float, seed: float | None, system: str | None) -> ChatOptions:
-    return ChatOptions(
-        temperature=float(temperature), max_new_tokens=int(tokens), seed=int(seed or 0), system=(system or "").strip()
-    )

@@ -1,6 +1,10 @@
-"""Judge a merge in the browser: side by side."""
+"""Judge a merge in the browser: side by side, and with a prompt book."""
 
+import csv
+import json
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -76,3 +80,39 @@ def test_a_prompt_changed_in_one_pane_is_answered_anew_in_all(merged: Page):
         expect(panes.nth(place).locator(".message.user")).to_have_text(["reverse: tiger"])
     expect(merged.locator("#chat-send")).to_be_visible(timeout=LONG)
     assert say(merged, "add: 17+25")[0] == "42"
+
+
+def test_a_prompt_book_from_a_file_to_a_table_to_a_file(merged: Page, tmp_path: Path):
+    merged.get_by_role("tab", name="Prompt book").click()
+    merged.get_by_role("button", name="Several turns").click()
+    text, note = merged.locator("#book-text textarea"), merged.locator("#book-note")
+    expect(text).to_have_value(re.compile("I keep bees"))
+    expect(merged.locator("#book-look")).to_contain_text("still know the first question")
+    book = tmp_path / "book.jsonl"
+    prompts = ["reverse: lamot", "add: 17+25"]
+    book.write_text("".join(json.dumps({"prompt": one}) + "\n" for one in prompts) + '{"promt": "x"}\n')
+    with merged.expect_file_chooser() as chooser:
+        merged.locator("#book-upload").click()
+    chooser.value.set_files(book)
+    expect(text).to_have_value(re.compile("promt"))
+    merged.locator("#book-run").click()
+    expect(note).to_contain_text("Line 3 has neither a prompt nor messages")
+    text.fill("\n".join(prompts))
+    merged.locator("#book-run").click()
+    expect(note).to_contain_text("All 6 answers are here.", timeout=LONG)
+    expect(merged.locator("#book-table thead th")).to_have_text(
+        ["Prompt", "Merge", "alloy/pocket-reverse", "alloy/pocket-add"]
+    )
+    expect(merged.locator('#book-table td[data-pane="Merge"]')).to_have_text(["tomal", "42"])
+    with merged.expect_download() as saved:
+        merged.locator("#book-csv").click()
+    assert saved.value.suggested_filename == "answers.csv"
+    with saved.value.path().open(newline="") as file:
+        assert [row[:2] for row in csv.reader(file)] == [
+            ["prompt", "Merge"],
+            ["reverse: lamot", "tomal"],
+            ["add: 17+25", "42"],
+        ]
+    with merged.expect_download() as saved:
+        merged.locator("#book-jsonl").click()
+    assert json.loads(saved.value.path().read_text().splitlines()[1])["answers"]["Merge"] == ["42"]
