@@ -25,9 +25,18 @@ class Entry:
     def prompts(self) -> list[str]:
         return [one["content"] for one in self.messages if one["role"] == "user"]
 
+    @property
+    def turns(self) -> list[tuple[str, bool]]:
+        """What the user says, and whether the pane answers it: else its answer was given."""
+        return [
+            (one["content"], answers_after(self.messages, at))
+            for at, one in enumerate(self.messages)
+            if one["role"] == "user"
+        ]
+
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Result:
     """What each pane answered to an entry: one text for each message it answered, and why it stopped, if it did."""
 
     entry: Entry
@@ -40,7 +49,7 @@ class Progress:
     done: int  # answers, of which there is one for each prompt and pane
     total: int
     note: str
-    rows: tuple[Row, ...]
+    rows: tuple[Result, ...]
 
 
 def read_book(text: str, *, max_chars: int) -> list[Entry]:
@@ -98,7 +107,7 @@ def run_book(
     entries: Sequence[Entry], panes: Sequence[str], ask: Ask, together: Callable[[], bool]
 ) -> Iterator[Progress]:
     """Ask every pane every entry. Where the panes do not fit into memory together, each model is loaded once."""
-    rows = [Row(entry, {}, {}) for entry in entries]
+    rows = [Result(entry, {}, {}) for entry in entries]
     total, done = len(rows) * len(panes), 0
     for number, asked in order(len(rows), panes, together):
         title = f"Prompt {number + 1} of {len(rows)}" + (f", {asked[0]}" if len(asked) < len(panes) else "")
@@ -117,15 +126,14 @@ def order(count: int, panes: Sequence[str], together: Callable[[], bool]) -> Ite
         yield from ((number, [pane]) for pane in panes for number in range(1, count))
 
 
-def answer(row: Row, panes: Sequence[str], ask: Ask) -> Iterator[str]:
+def answer(row: Result, panes: Sequence[str], ask: Ask) -> Iterator[str]:
     """Have a conversation with some panes at once; yields what they wait for. One that fails leaves it."""
     said: dict[str, list[Message]] = {pane: [] for pane in panes}
     row.answers.update(dict.fromkeys(panes, ()))
     for at, message in enumerate(row.entry.messages):
         for history in said.values():
             history.append(message)
-        following = row.entry.messages[at + 1 : at + 2]
-        if message["role"] == "assistant" or (following and following[0]["role"] == "assistant"):
+        if not answers_after(row.entry.messages, at):
             continue
         replies: list[Reply] = []
         for replies in ask(list(said), list(said.values())):
@@ -135,7 +143,12 @@ def answer(row: Row, panes: Sequence[str], ask: Ask) -> Iterator[str]:
             return
 
 
-def keep(row: Row, said: dict[str, list[Message]], replies: Sequence[Reply]) -> None:
+def answers_after(messages: Sequence[Message], at: int) -> bool:
+    """Whether the pane speaks after a message: it is a user's, and no answer is given."""
+    return messages[at]["role"] == "user" and (at + 1 == len(messages) or messages[at + 1]["role"] == "user")
+
+
+def keep(row: Result, said: dict[str, list[Message]], replies: Sequence[Reply]) -> None:
     for pane, reply in zip(list(said), replies, strict=True):
         row.answers[pane] += (reply.text,)
         said[pane].append({"role": "assistant", "content": reply.text})

@@ -5,13 +5,13 @@ import io
 import json
 from collections.abc import Sequence
 
-from space.book import Row
+from space.book import Result
 
 BETWEEN = "\n---\n"  # two answers, or two prompts, of one conversation
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def to_csv(rows: Sequence[Row], panes: Sequence[str]) -> str:
+def to_csv(rows: Sequence[Result], panes: Sequence[str]) -> str:
     """A line for each prompt, a column for each pane. What a spreadsheet would run as a formula gets a `'` before it:
     models write the cells."""
     out = io.StringIO()
@@ -22,7 +22,7 @@ def to_csv(rows: Sequence[Row], panes: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def cell_of(row: Row, pane: str) -> str:
+def cell_of(row: Result, pane: str) -> str:
     parts = [*row.answers.get(pane, ()), *([f"[{row.errors[pane]}]"] if pane in row.errors else [])]
     return BETWEEN.join(part for part in parts if part)
 
@@ -31,7 +31,7 @@ def safe(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
-def to_jsonl(rows: Sequence[Row], panes: Sequence[str]) -> str:
+def to_jsonl(rows: Sequence[Result], panes: Sequence[str]) -> str:
     """As it is: messages, the answers of each pane, and the errors."""
     lines = (
         {

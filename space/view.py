@@ -5,7 +5,7 @@ from html import escape
 
 from merging.compatibility import Check, Finding
 from merging.methods import Method
-from space.book import Row
+from space.book import Result
 from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
@@ -228,21 +228,26 @@ def book_progress(done: int, total: int, text: str) -> str:
     )
 
 
-def book_table(rows: Sequence[Row], panes: Sequence[str]) -> str:
+def book_table(rows: Sequence[Result], panes: Sequence[str]) -> str:
     """Prompts down, panes across. What models wrote is shown as text."""
     head = "".join(f"<th>{escape(one)}</th>" for one in ("Prompt", *panes))
-    body = "".join(
-        f"<tr><th>{turns(row.entry.prompts)}</th>"
-        + "".join(f'<td data-pane="{escape(pane)}">{book_cell(row, pane)}</td>' for pane in panes)
-        + "</tr>"
-        for row in rows
-    )
+    body = "".join(book_row(row, panes) for row in rows)
     return f'<div class="book" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def book_cell(row: Row, pane: str) -> str:
-    return turns(row.answers.get(pane, ())) + note(row.errors.get(pane, ""), "error")
+def book_row(row: Result, panes: Sequence[str]) -> str:
+    """One line of the table for each turn, so that answers stand beside their prompt."""
+    lines, answered = [], 0
+    for number, (prompt, answers) in enumerate(row.entry.turns):
+        cells = "".join(book_cell(row, pane, answered) if answers else "<td>(given)</td>" for pane in panes)
+        kind = ' class="more"' if number else ""
+        lines.append(f"<tr{kind}><th><pre>{escape(prompt)}</pre></th>{cells}</tr>")
+        answered += answers
+    return "".join(lines)
 
 
-def turns(texts: Sequence[str]) -> str:
-    return "".join(f"<pre>{escape(text) or '(nothing)'}</pre>" for text in texts)
+def book_cell(row: Result, pane: str, number: int) -> str:
+    texts = row.answers.get(pane, ())
+    text = f"<pre>{escape(texts[number]) or '(nothing)'}</pre>" if number < len(texts) else ""
+    error = note(row.errors.get(pane, ""), "error") if number == len(texts) - 1 else ""
+    return f'<td data-pane="{escape(pane)}">{text}{error}</td>'

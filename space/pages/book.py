@@ -8,7 +8,7 @@ import gradio as gr
 
 from merging.errors import MergeError
 from space import view
-from space.book import MAX_PROMPTS, Row
+from space.book import MAX_PROMPTS, Result
 from space.book_file import to_csv, to_jsonl
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import OptionRow, options_of
@@ -125,7 +125,7 @@ def taker(preset: Preset) -> Callable[[], list[str]]:
 
 
 def writer(write: Callable[..., str], name: str) -> Callable[..., list[str]]:
-    def written(rows: tuple[Row, ...], columns: list[str]) -> list[str]:
+    def written(rows: tuple[Result, ...], columns: list[str]) -> list[str]:
         return [write(rows, columns), name]
 
     return written
