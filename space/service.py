@@ -24,17 +24,22 @@ from space.prompt import Message, plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, prepare_home
+from space.tally import Tally, tally
 from space.tasks import Tasks, engine_options
 from space.titles import lambdas
 from space.viewer import HubFor, Viewer
+from space.votes import VERDICTS, Vote, Votes
 
 
 class Service:
     """`queue` runs what takes long; `chats` answers; `hub_for` makes the Hub that a token sees."""
 
-    def __init__(self, settings: Settings, queue: Jobs, chats: Chats, parents: Parents, hub_for: HubFor = Hub) -> None:
+    def __init__(
+        self, settings: Settings, queue: Jobs, votes: Votes, chats: Chats, parents: Parents, hub_for: HubFor = Hub
+    ) -> None:
         self.settings = settings
         self.queue = queue
+        self.votes = votes
         self.chats = chats
         self.parents = parents
         self.hub_for = hub_for
@@ -114,6 +119,7 @@ class Service:
         """The jobs of somebody who arrives; what they began before they signed in is theirs still."""
         if viewer.before:
             self.queue.hand_over(viewer.before, viewer.owner)
+            self.votes.hand_over(viewer.before, viewer.owner)
         return self.jobs(viewer)
 
     def cancel(self, id: str, viewer: Viewer) -> Job:
@@ -134,6 +140,7 @@ class Service:
         self.job(id, viewer)
         self.chats.models.release(self.model_folder(id))
         self.queue.forget(id, viewer.owner)
+        self.votes.forget(viewer.owner, id)
 
     def merged(self, id: str, viewer: Viewer) -> Job:
         """A merge of this viewer that is done."""
@@ -244,6 +251,27 @@ class Service:
 
         return run_book(entries, labels, ask, lambda: self.chats.together(list(panes.values())))
 
+    def vote(
+        self, job_id: str, shown: Sequence[str], verdict: str, prompts: Sequence[str], viewer: Viewer
+    ) -> Tally:  # fmt: skip
+        """Keep a blind vote on the panes that were shown left and right, and count those on the two."""
+        known = {one.label: one for one in self.panes(job_id, viewer)}
+        if len(set(shown)) != 2 or not known.keys() >= set(shown):
+            raise MergeError(f"Two of {', '.join(known)} are needed for a vote, not {', '.join(shown) or 'nothing'}.")
+        if verdict not in VERDICTS:
+            raise MergeError(f"The vote is {verdict!r}, it must be one of {', '.join(VERDICTS)}.")
+        left, right = (known[label] for label in shown)
+        self.votes.add(viewer.owner, job_id, Vote(left.key, right.key, verdict, tuple(prompts)))
+        first, second = sorted((left, right), key=list(known.values()).index)
+        return tally(self.votes.of(viewer.owner, job_id), (first.key, first.label), (second.key, second.label))
+
+    def tallies(self, job_id: str, viewer: Viewer) -> list[Tally]:
+        """The merge beside each one that it was compared with."""
+        merge, *others = self.panes(job_id, viewer)
+        votes = self.votes.of(viewer.owner, job_id)
+        found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
+        return [one for one in found if one.votes]
+
     def release(self) -> None:
         """Let loaded models leave memory."""
         self.chats.models.release()
@@ -251,6 +279,7 @@ class Service:
     def close(self) -> None:
         """Stop running jobs, which clean up, and let the models go."""
         self.queue.close()
+        self.votes.close()
         self.chats.models.close()
 
 
@@ -289,4 +318,4 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     )
     models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
-    return Service(settings, queue, Chats(models), parents, hub_for)
+    return Service(settings, queue, Votes(settings.home / "journal.sqlite"), Chats(models), parents, hub_for)

@@ -97,7 +97,7 @@ def runner(desk: Desk) -> Callable[..., Iterator[list[Any]]]:
     return run
 
 
-def wire_book(stage: BookStage, labels: gr.State, options: OptionRow, desk: Desk, shared: Shared) -> None:
+def wire_book(stage: BookStage, labels: gr.Dropdown, options: OptionRow, desk: Desk, shared: Shared) -> None:
     for button, preset in zip(stage.presets, PRESETS, strict=True):
         button.click(taker(preset), None, [stage.text, stage.look], **QUICK)
     stage.upload.click(None, stage.text, [stage.text, stage.note], js=OPEN)

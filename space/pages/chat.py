@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,14 +11,15 @@ from merging.errors import MergeError
 from space import conversation, view
 from space.chat import Reply
 from space.conversation import Conversation
-from space.defused import defused
+from space.pages.blind import BlindPart, build_switch, build_vote, offer
 from space.pages.book import BookStage, build_book, wire_book
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
 from space.pages.options import OptionRow, build_options, options_of
+from space.pages.seats import MAX_PANES, arranged, seated, shown_turn, unnamed_turn
 from space.panes import Choice, first_chosen
 from space.prompt import plain_text
+from space.tally import summary
 
-MAX_PANES = 3
 EMPTY = view.empty("Nobody to talk to yet", "Finish a merge, then chat with it beside its parents.")
 
 
@@ -39,24 +41,39 @@ class ChatStage:
     labels: gr.State  # who has which pane
     said: gr.State  # the conversation; of the bots only what they show
     book: BookStage
+    blind: BlindPart
+
+    @property
+    def all_panes(self) -> list[gr.blocks.Block]:
+        return [*self.columns, *self.bots, *self.notes]
+
+    @property
+    def arranged(self) -> list[gr.blocks.Block]:
+        """What changes when panes do: what is about who sits where, then the panes."""
+        blind = self.blind
+        return [self.labels, self.said, blind.switch, blind.voted, blind.note, blind.row, *self.all_panes]
 
 
 def build_chat(prompts: Sequence[str]) -> ChatStage:
     empty = gr.HTML(EMPTY)
     with gr.Column(visible=False, elem_classes="chat-body") as body:
-        panes = gr.Dropdown(
-            [], multiselect=True, max_choices=MAX_PANES, label="Side by side", info="Up to three.", elem_id="chat-panes"
-        )
+        with gr.Row(elem_classes="panes-choice"):
+            panes = gr.Dropdown(
+                [], multiselect=True, max_choices=MAX_PANES, label="Side by side", info="Up to three.",
+                elem_id="chat-panes", scale=1,
+            )  # fmt: skip
+            switch, blind_note = build_switch()
         with gr.Tabs(elem_classes="inner-tabs"):
             with gr.Tab("Talk"):
                 columns, bots, notes = build_panes()
+                vote, buttons, tally = build_vote()
                 suggestions, prompt, send, stop, clear = build_prompt(prompts)
             with gr.Tab("Prompt book"):
                 book = build_book()
         options = build_options()
     return ChatStage(
         empty, body, panes, columns, bots, notes, prompt, send, stop, clear, options, suggestions, gr.State(""),
-        gr.State([]), gr.State(()), book,
+        gr.State([]), gr.State(()), book, BlindPart(switch, blind_note, vote, buttons, tally, gr.State(False)),
     )  # fmt: skip
 
 
@@ -102,23 +119,46 @@ class Talk:
     def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
-            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (3 + 3 * MAX_PANES)]
+            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (8 + 3 * MAX_PANES)]
         choices = self.choices(request, token, finished)
         chosen = first_chosen(choices, MAX_PANES)
         panes = gr.update(choices=[one.label for one in choices], value=chosen)
-        return [gr.update(visible=False), gr.update(visible=True), panes, chosen, (), *pane_updates(choices, chosen)]
+        return [gr.update(visible=False), gr.update(visible=True), panes, "", *seated(choices, chosen, ())]
 
     @told()
-    def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
+    def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str], blind: bool) -> list[Any]:
         """New conversations, in the panes that are chosen."""
-        return [(), *pane_updates(self.choices(request, token, finished), chosen)]
+        return arranged(self.choices(request, token, finished), chosen, blind, ())
 
     @told()
-    def rearrange(
-        self, request: gr.Request, token: Token, finished: str, chosen: list[str], said: Conversation
+    def arrange(
+        self, request: gr.Request, token: Token, finished: str, chosen: list[str], blind: bool, said: Conversation
     ) -> list[Any]:
         """Other panes. What was said stays, also with those that leave: they may come back."""
-        return [chosen, *pane_updates(self.choices(request, token, finished), chosen, said)]
+        return arranged(self.choices(request, token, finished), chosen, blind, said)
+
+    @told()
+    def next_round(
+        self, request: gr.Request, token: Token, finished: str, chosen: list[str], blind: bool, voted: bool, prompt: str
+    ) -> list[Any]:
+        """After a blind vote the next prompt finds the panes shuffled and empty."""
+        if blind and voted and prompt:
+            return arranged(self.choices(request, token, finished), chosen, blind, ())
+        hide = gr.update(visible=False) if prompt else gr.skip()
+        return [*[gr.skip()] * 5, hide, *[gr.skip()] * (3 * MAX_PANES)]
+
+    def voter(self, verdict: str) -> Callable[..., list[Any]]:
+        @told()
+        def vote(
+            request: gr.Request, token: Token, finished: str, labels: list[str], said: Conversation
+        ) -> list[Any]:  # fmt: skip
+            """Keep the vote, and say who was who."""
+            viewer = self.desk.viewer(request, token)
+            found = self.desk.service.vote(finished, labels, verdict, [turn.prompt for turn in said], viewer)
+            seats = seated(self.choices(request, token, finished), labels, said)[6:]
+            return [True, gr.update(visible=False), view.note(summary(found)), *seats]
+
+        return vote
 
     @told()
     def look(self, request: gr.Request, token: Token, finished: str) -> Any:
@@ -129,61 +169,67 @@ class Talk:
 
     def answer(
         self, request: gr.Request, token: Token, job_id: str, labels: list[str], prompt: str, said: Conversation,
-        *options: Any,
+        blind: bool, *options: Any,
     ) -> Iterator[list[Any]]:  # fmt: skip
         """Stream the answers of all panes. Gradio closes this when Stop is pressed or the tab goes."""
         if not prompt:
             yield [gr.skip()] * (1 + 2 * MAX_PANES)
             return
-        waiting = [Reply(label, note="Waiting for the model.") for label in labels]
-        yield shown_turn(said, prompt, waiting)
+        show = partial(unnamed_turn if blind else shown_turn, said, prompt)
+        yield show([Reply(label, note="Waiting for the model.") for label in labels])
         try:
             asked = [conversation.asked(said, label, prompt) for label in labels]
             viewer = self.desk.viewer(request, token)
             for replies in self.desk.service.chat(job_id, labels, asked, options_of(*options), viewer):
-                yield shown_turn(said, prompt, replies)
+                yield show(replies)
         except MergeError as e:
-            yield shown_turn(said, prompt, [Reply(label, error=str(e)) for label in labels])
+            yield show([Reply(label, error=str(e), done=True) for label in labels])
 
 
 def wire_chat(stage: ChatStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None:
-    talk, buttons = Talk(desk), [stage.send, stage.stop]
-    panes = [*stage.columns, *stage.bots, *stage.notes]
+    talk, buttons, blind = Talk(desk), [stage.send, stage.stop], stage.blind
     shared.finished.change(
-        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, stage.labels, stage.said, *panes], **QUICK
+        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, blind.tally, *stage.arranged], **QUICK
     )
-    wire_book(stage.book, stage.labels, stage.options, desk, shared)
+    wire_book(stage.book, stage.panes, stage.options, desk, shared)
     tab.select(talk.look, shared.finished, stage.panes, **QUICK)
     answers = wire_prompts(stage, talk, shared)
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
-    given = [shared.finished, stage.panes]
-    stage.clear.click(talk.clear, given, [stage.said, *panes], cancels=answers, **QUICK).then(
-        ended, None, buttons, **QUICK
-    )
+    given = [shared.finished, stage.panes, blind.switch]
     for place, one in enumerate(stage.bots):
         one.clear(clear_in(place), [stage.labels, stage.said], [stage.said, stage.notes[place]], **QUICK)
-    stage.panes.input(
-        talk.rearrange, [*given, stage.said], [stage.labels, *panes], cancels=answers, **QUICK
-    ).then(ended, None, buttons, **QUICK)  # fmt: skip
+    for happened, act, known in (
+        (stage.clear.click, talk.clear, given),
+        (stage.panes.input, talk.arrange, [*given, stage.said]),
+        (blind.switch.input, talk.arrange, [*given, stage.said]),
+    ):
+        happened(act, known, stage.arranged, cancels=answers, **QUICK).then(ended, None, buttons, **QUICK)
+    for verdict, button in blind.buttons.items():
+        button.click(
+            talk.voter(verdict), [shared.finished, stage.labels, stage.said],
+            [blind.voted, blind.row, blind.tally, *stage.all_panes], **QUICK,
+        )  # fmt: skip
 
 
 def wire_prompts(stage: ChatStage, talk: Talk, shared: Shared) -> list[Any]:
     """What is typed, and the suggestions: take the prompt over, answer it, give the Send button back."""
-    given = [shared.finished, stage.labels, stage.pending, stage.said, *stage.options.all]
-    shown, begun_with = [stage.said, *stage.bots, *stage.notes], [stage.prompt, stage.pending, stage.send, stage.stop]
+    blind, taken = stage.blind, [stage.prompt, stage.pending, stage.send, stage.stop]
     asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
     asked += [(button.click, suggested, button) for button in stage.suggestions]
-    answers = []
-    for trigger, start, source in asked:
-        begun = trigger(start, [source, stage.panes], begun_with, **QUICK)
-        answers.append(begun.then(talk.answer, given, shown, concurrency_limit=16, **QUEUED))
-    for place, bot in enumerate(stage.bots):
-        begun = bot.edit(
-            edit_in(place), [stage.labels, stage.said], [stage.said, *begun_with], cancels=answers, **QUICK
-        )
-        answers.append(begun.then(talk.answer, given, shown, concurrency_limit=16, **QUEUED))
+    begun = [trigger(start, [source, stage.panes], taken, **QUICK) for trigger, start, source in asked]
+    rounds = [shared.finished, stage.panes, blind.switch, blind.voted, stage.pending]
+    begun = [one.then(talk.next_round, rounds, stage.arranged, **QUICK) for one in begun]
+    begun += [
+        bot.edit(edit_in(place), [stage.labels, stage.said], [stage.said, *taken, blind.row], **QUICK)
+        for place, bot in enumerate(stage.bots)
+    ]
+    given = [shared.finished, stage.labels, stage.pending, stage.said, blind.switch, *stage.options.all]
+    shown = [stage.said, *stage.bots, *stage.notes]
+    answers = [one.then(talk.answer, given, shown, concurrency_limit=16, **QUEUED) for one in begun]
     for answer in answers:
-        answer.then(ended, None, [stage.send, stage.stop], **QUICK)
+        answer.then(ended, None, [stage.send, stage.stop], **QUICK).then(
+            offer, [blind.switch, blind.voted, stage.labels, stage.said], blind.row, **QUICK
+        )
     return answers
 
 
@@ -208,8 +254,8 @@ def edit_in(place: int) -> Callable[..., list[Any]]:
         """A prompt was changed in one pane: all panes answer it anew, and what came after it is gone."""
         prompt, index = plain_text(event.value), event.index
         if not prompt.strip() or not isinstance(index, int):
-            return [gr.skip(), gr.skip(), "", gr.skip(), gr.skip()]
-        return [conversation.before(said, labels[place], index), *suggested(prompt, labels)]
+            return [gr.skip(), gr.skip(), "", *[gr.skip()] * 3]
+        return [conversation.before(said, labels[place], index), *suggested(prompt, labels), gr.update(visible=False)]
 
     return edited
 
@@ -220,49 +266,3 @@ def clear_in(place: int) -> Callable[..., list[Any]]:
         return [conversation.without(said, labels[place]), ""]
 
     return cleared
-
-
-def shown_turn(said: Conversation, prompt: str, replies: Sequence[Reply]) -> list[Any]:
-    """The conversation with a turn more, the chatbots, and the lines under them, while an answer comes."""
-    labels = [reply.label for reply in replies]
-    said = conversation.answered(said, prompt, replies, labels)
-    return [said, *padded([bot(said, label) for label in labels], []), *padded([note_of(r) for r in replies], "")]
-
-
-def bot(said: Conversation, label: str) -> list[dict[str, str]]:
-    """What a chatbot shows. What a person wrote is their own; what a model wrote is made harmless."""
-    return [
-        {**one, "content": defused(one["content"])} if one["role"] == "assistant" else one
-        for one in conversation.shown(said, label)
-    ]
-
-
-def note_of(reply: Reply) -> str:
-    if reply.error:
-        return view.note(reply.error, "error")
-    speed = f"{reply.tokens} tokens, {reply.tokens_per_second:.0f} a second" if reply.tokens else ""
-    return view.note(". ".join(part for part in (speed, reply.note) if part))
-
-
-def pane_updates(choices: Sequence[Choice], chosen: Sequence[str], said: Conversation = ()) -> list[Any]:
-    """Show as many panes as were chosen, each with its model's name and colour, and what was said in it."""
-    known = {one.label: one for one in choices}
-    columns = [gr.update(visible=True, elem_classes=["pane", colour(known[label])]) for label in chosen]
-    bots = [gr.update(label=label, value=bot(said, label)) for label in chosen]
-    notes = [
-        note_of(turns[-1].answers[label]) if (turns := conversation.heard(said, label)) else "" for label in chosen
-    ]
-    return [
-        *padded(columns, gr.update(visible=False)), *padded(bots, gr.update(value=[])), *padded(notes, ""),
-    ]  # fmt: skip
-
-
-def colour(choice: Choice) -> str:
-    """The class of a model's colour: the same as in its row of the recipe."""
-    if choice.kind == "parent":
-        return f"c{choice.row}"
-    return {"merge": "merged"}.get(choice.kind, choice.kind)
-
-
-def padded(values: Sequence[Any], empty: Any) -> list[Any]:
-    return [*values, *[empty] * (MAX_PANES - len(values))]

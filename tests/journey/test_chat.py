@@ -1,4 +1,4 @@
-"""Judge a merge in the browser: side by side, and with a prompt book."""
+"""Judge a merge in the browser: side by side, blind, and with a prompt book."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from space.chat import ChatOptions, Pane
 from space.prompt import Message
 from space.reply import Reply
 from space.service import Service
+from space.viewer import Viewer
 from tests.journey.test_journey import LONG, check, example, merge, say
 from tests.journey.watched import watched
 
@@ -116,3 +117,44 @@ def test_a_prompt_book_from_a_file_to_a_table_to_a_file(merged: Page, tmp_path: 
     with merged.expect_download() as saved:
         merged.locator("#book-jsonl").click()
     assert json.loads(saved.value.path().read_text().splitlines()[1])["answers"]["Merge"] == ["42"]
+
+
+def test_a_blind_vote_names_nobody_before_it_is_given(merged: Page, service: Service):
+    merged.get_by_label("Blind").check()
+    expect(merged.locator("#blind-note")).to_contain_text("choose exactly two")
+    expect(merged.get_by_label("Blind")).not_to_be_checked()
+    merged.locator("#chat-panes").get_by_role("button", name="Remove").nth(1).click()  # merge and pocket-add are left
+    panes = merged.locator(".pane:visible")
+    expect(panes).to_have_count(2)
+    merged.get_by_label("Blind").check()
+    expect(panes.nth(1)).to_contain_text("Right")
+    answers = say(merged, "reverse: lamot")
+    assert set(answers) == {"tomal", "?"}
+    seen = panes.first.inner_text() + panes.nth(1).inner_text()
+    assert not re.search("merge|pocket|token|second", seen, re.IGNORECASE)
+    assert all("unnamed" in (pane.get_attribute("class") or "") for pane in panes.all())
+    side = "left" if answers[0] == "tomal" else "right"
+    merged.locator(f"#vote-{side}").click()
+    expect(panes.nth(answers.index("tomal"))).to_contain_text("Merge")
+    expect(panes.nth(answers.index("?"))).to_contain_text("alloy/pocket-add")
+    expect(merged.locator("#tally")).to_contain_text(
+        "1 vote on Merge and alloy/pocket-add. 19 more until they are ranked."
+    )
+    expect(merged.locator("#vote-left")).to_be_hidden()
+    (found,) = service.tallies(service.queue.list("local")[0].id, Viewer("local"))
+    assert (found.first_wins, found.second_wins, found.prompts) == (1, 0, ("reverse: lamot",))
+    merged.locator("#chat-prompt textarea").fill("add: 17+25")
+    merged.locator("#chat-send").click()
+    expect(merged.locator("#vote-left")).to_be_visible(timeout=LONG)
+    for pane in panes.all():
+        expect(pane.locator(".message.user")).to_have_text(["add: 17+25"])
+        expect(pane).not_to_contain_text(re.compile("merge|pocket|token", re.IGNORECASE))
+    given = service.votes.of("local", (job := service.queue.list("local")[0].id))
+    for vote in given * 19:
+        service.votes.add("local", job, vote)
+    merged.get_by_role("tab", name="Publish").click()
+    merged.get_by_label("Add my blind votes").check()
+    card = merged.locator(".block.card-preview")
+    expect(card).to_contain_text("20 votes of one person, blind, on these 1 prompt")
+    merged.get_by_label("Add my blind votes").uncheck()
+    expect(card).not_to_contain_text("Blind votes")
