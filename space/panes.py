@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from merging.recipe import ModelRef, Recipe, all_models, merged_inputs
-from space.chat import Pane
+from space.chat import Pane, alone
+from space.ensemble import ensemble
 from space.fetch import Parents
 from space.viewer import Viewer
 
 MERGE = "Merge"
+ENSEMBLE = "Ensemble of the parents: the expensive yardstick"
+WEIGHTED = "Ensemble of the parents, weighted as in the recipe"
 
-Kind = Literal["merge", "base", "parent", "other"]
+Kind = Literal["merge", "base", "parent", "other", "ensemble"]
 Tell = Callable[[str], None]
 
 
@@ -26,6 +30,7 @@ class Choice:
     refs: tuple[ModelRef, ...] = ()
     folder: Path | None = None
     row: int = 0  # its row in the recipe, from 1; 0 for what is not in a row
+    weights: tuple[float, ...] = ()  # of an ensemble
 
     def pane(self, parents: Parents, viewer: Viewer) -> Pane:
         def files(tell: Tell) -> list[Path]:
@@ -33,7 +38,7 @@ class Choice:
                 return [self.folder]
             return [parents.folder(ref, viewer, tell) for ref in self.refs]
 
-        return Pane(self.label, files)
+        return Pane(self.label, files, partial(ensemble, weights=self.weights) if self.weights else alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,23 @@ def choices(recipe: Recipe, merge: Finished, others: Sequence[Finished] = ()) ->
     """The merge first, then the base, the others of its recipe in order, and the owner's other merges."""
     own = Choice(MERGE, "merge", f"merge:{merge.job}", folder=merge.folder)
     beside = [Choice(one.title, "other", f"merge:{one.job}", folder=one.folder) for one in others]
-    return told_apart([own, *parents_of(recipe), *beside])
+    return told_apart([own, *parents_of(recipe), *ensembles(recipe), *beside])
+
+
+def ensembles(recipe: Recipe) -> list[Choice]:
+    """The parents' mean, each alike; and as the recipe weighs them, where that is another mean. Not of stacked layers,
+    where the merge stands for no mean of its parents."""
+    merged = merged_inputs(recipe)
+    if recipe.slices or len(merged) < 2:
+        return []
+    refs = tuple(one.model for one in merged)
+    key = "ensemble of " + ", ".join(map(str, refs))
+    alike = Choice(ENSEMBLE, "ensemble", key, refs, weights=(1.0,) * len(refs))
+    given = [one.parameters.get("weight", 1.0) for one in merged]
+    numbers = tuple(float(one) for one in given if isinstance(one, int | float) and one > 0)
+    if len(numbers) < len(refs) or len(set(numbers)) == 1:
+        return [alike]
+    return [alike, Choice(WEIGHTED, "ensemble", f"{key} by {numbers}", refs, weights=numbers)]
 
 
 def parents_of(recipe: Recipe) -> list[Choice]:
