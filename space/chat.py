@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from merging.errors import MergeError
 from space.generate import Speaker, Voice, generate
 from space.models import Loaded, Models
@@ -19,6 +21,10 @@ __all__ = ["ChatOptions", "Chats", "Pane", "Reply", "Stopped"]
 
 log = logging.getLogger(__name__)
 
+NO_MEMORY = (
+    "There is not enough memory here for this answer, not even with the model alone and mostly on disk. Ask for fewer "
+    "tokens, or begin a new conversation."
+)
 OUR_FAULT = "Something went wrong on our side while this model answered."
 REFRESH_SECONDS = 0.25  # a closed page is noticed at the next refresh at the latest
 PAUSE_SECONDS = 0.04  # between refreshes: eyes need no more
@@ -63,6 +69,7 @@ class Talk:
         self.stop = threading.Event()
         self.over = threading.Event()
         self.voices = [Voice(label, self.changed.set) for label in labels]
+        self.short: set[Voice] = set()  # those that ran out of memory, and will be heard once more
 
     def watch(self) -> Iterator[list[Reply]]:
         """The replies so far, until the last is done."""
@@ -95,6 +102,8 @@ class Talk:
             voice.finish(str(e))
         except Stopped:
             voice.finish()
+        except (MemoryError, torch.OutOfMemoryError):
+            self.short.add(voice)
         except Exception:  # a bug of ours, or a broken model: never leave the page waiting
             log.exception("chat with %s failed", voice.label)
             voice.finish(OUR_FAULT)
@@ -135,8 +144,7 @@ class Chats:
         try:
             parts = self.find(talk, panes, conversations)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
-                for group in self.groups(parts):
-                    self.answer_together(talk, group, options)
+                self.answer_within_memory(talk, parts, options)
         except Stopped:
             pass
         except Exception:  # as above: whatever happens, the stream ends
@@ -167,7 +175,29 @@ class Chats:
         """All at once where memory allows, else one after the other."""
         if not parts or self.models.fit([folder for part in parts.values() for folder in part.folders]):
             return [parts]
-        return [{voice: part} for voice, part in parts.items()]
+        return one_by_one(parts)
+
+    def answer_within_memory(self, talk: Talk, parts: Parts, options: ChatOptions) -> None:
+        """All at once; who runs out of memory answers alone, then with most of the model on disk, then says so."""
+        left = self.attempt(talk, self.groups(parts), options)
+        if left:
+            left = self.attempt(talk, one_by_one(left), options)
+        if left:
+            with self.models.tight():
+                left = self.attempt(talk, one_by_one(left), options)
+        for voice in left:
+            voice.finish(NO_MEMORY)
+
+    def attempt(self, talk: Talk, groups: Sequence[Parts], options: ChatOptions) -> Parts:
+        """The parts that ran out of memory; by then it is free again."""
+        left: Parts = {}
+        for group in groups:
+            self.answer_together(talk, group, options)
+            if short := {voice: part for voice, part in group.items() if voice in talk.short}:
+                talk.short.clear()
+                self.models.release()
+                left |= short
+        return left
 
     def answer_together(self, talk: Talk, parts: Parts, options: ChatOptions) -> None:
         with ExitStack() as held:
@@ -189,6 +219,10 @@ class Chats:
             voice.begin(speaker.tokenizer, prompt.note)
             generate(speaker, prompt, options, voice, talk.stop)
             voice.finish()
+
+
+def one_by_one(parts: Parts) -> list[Parts]:
+    return [{voice: part} for voice, part in parts.items()]
 
 
 def waiting_note(ahead: int) -> str:

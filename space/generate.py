@@ -31,7 +31,9 @@ class Voice:
         self.started = self.latest = 0.0
 
     def begin(self, tokenizer: Any, note: str) -> None:
+        """From the start, also when a first attempt ran out of memory."""
         self.tokenizer, self.note, self.started = tokenizer, note, time.monotonic()
+        self.ids, self.prompted = [], False
 
     def put(self, tokens: Tensor) -> None:
         """Called by `generate`: with the prompt first, then with each token."""
