@@ -4,18 +4,21 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from merging.errors import MergeError
 from space.generate import Speaker, Voice, generate
-from space.models import Loaded, Models
+from space.models import Loaded, Models, load_tokenizer
 from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
 from space.turns import Turns
+from space.zero_gpu import Answers, Order
 
 __all__ = ["ChatOptions", "Chats", "Pane", "Reply", "Stopped"]
 
@@ -113,8 +116,9 @@ class Chats:
     """Answers questions. Each has a thread of its own, so that neither loading nor cleaning up ever blocks the page;
     the accelerator is given to one question at a time."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, gpu: Answers | None = None) -> None:
         self.models = models
+        self.gpu = gpu  # where one is lent for each answer
         self.turns = Turns()
 
     def ask(
@@ -122,9 +126,9 @@ class Chats:
     ) -> Iterator[list[Reply]]:
         """Every pane's reply so far to its own conversation, until all are done. Closing the iterator stops them."""
         talk = Talk([pane.label for pane in panes])
-        threading.Thread(
-            target=self.answer, args=(talk, panes, conversations, options), name="chat", daemon=True
-        ).start()
+        answer = partial(self.answer, talk, panes, conversations, options)
+        # In the context of the request: a GPU that is lent is lent to whoever asks.
+        threading.Thread(target=copy_context().run, args=(answer,), name="chat", daemon=True).start()
         try:
             yield from talk.watch()
         finally:
@@ -144,7 +148,8 @@ class Chats:
         try:
             parts = self.find(talk, panes, conversations)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
-                self.answer_within_memory(talk, parts, options)
+                answer = self.answer_within_memory if self.gpu is None else partial(self.answer_elsewhere, self.gpu)
+                answer(talk, parts, options)
         except Stopped:
             pass
         except Exception:  # as above: whatever happens, the stream ends
@@ -187,6 +192,23 @@ class Chats:
                 left = self.attempt(talk, one_by_one(left), options)
         for voice in left:
             voice.finish(NO_MEMORY)
+
+    def answer_elsewhere(self, gpu: Answers, talk: Talk, parts: Parts, options: ChatOptions) -> None:
+        """Have the answers written by a process that is lent a GPU. Leaving the loop gives it back."""
+        orders: dict[Voice, Order] = {}
+        for voice, part in parts.items():
+            with talk.explained(voice):
+                tokenizer = load_tokenizer(part.folders[0])
+                prompt = make_prompt(tokenizer, part.messages, options.system)
+                orders[voice] = Order(tuple(part.folders), prompt.ids, part.pane.join)
+                voice.begin(tokenizer, prompt.note)
+        if not orders:
+            return
+        with closing(gpu(list(orders.values()), options)) as answers:
+            for heard in answers:
+                talk.check()
+                for voice, one in zip(orders, heard, strict=True):
+                    voice.hear(one.ids, one.error, done=one.done)
 
     def attempt(self, talk: Talk, groups: Sequence[Parts], options: ChatOptions) -> Parts:
         """The parts that ran out of memory; by then it is free again."""

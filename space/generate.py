@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,14 @@ class Voice:
             self.latest = time.monotonic()
             self.changed()
         self.prompted = True
+
+    def hear(self, ids: Sequence[int], error: str, *, done: bool) -> None:
+        """How far an answer is that is written in another process."""
+        if len(ids) > len(self.ids):
+            self.ids, self.latest = list(ids), time.monotonic()
+            self.changed()
+        if done:
+            self.finish(error)
 
     def end(self) -> None:
         """Called by `generate` after the last token."""

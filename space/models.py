@@ -1,5 +1,6 @@
 """The models in memory: loaded when asked for, shared, gone when idle or when the room is needed."""
 
+import functools
 import gc
 import json
 import logging
@@ -18,6 +19,7 @@ import transformers
 from accelerate.hooks import remove_hook_from_submodules
 
 from merging.errors import MergeError
+from space.settings import machine_memory
 
 Load = Callable[[Path, int, Path, float], tuple[Any, Any]]
 ROOMY, TIGHT = 0.9, 0.3  # share of the memory that weights may take; the rest is for what an answer needs
@@ -162,8 +164,17 @@ def load_model(folder: Path, budget_bytes: int, scratch: Path, share: float = RO
         folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes, share), offload_folder=scratch,
         trust_remote_code=False, use_safetensors=True, local_files_only=True,
     )  # fmt: skip
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return model, tokenizer
+    return model, load_tokenizer(folder)
+
+
+@functools.lru_cache(maxsize=3)
+def kept_in_worker(folder: Path) -> Loaded:
+    """A model in a process that is lent a GPU: the process goes with the loan, and the models with it."""
+    return Loaded(*load_model(folder, machine_memory() // 2, folder / "unused"), weight_bytes(folder))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def memory_limits(budget_bytes: int, share: float) -> dict[int | str, int]:

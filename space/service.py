@@ -29,6 +29,7 @@ from space.tasks import Tasks, engine_options
 from space.titles import lambdas
 from space.viewer import HubFor, Viewer
 from space.votes import VERDICTS, Vote, Votes
+from space.zero_gpu import borrowed_gpu
 
 
 class Service:
@@ -318,4 +319,5 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     )
     models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
-    return Service(settings, queue, Votes(settings.home / "journal.sqlite"), Chats(models), parents, hub_for)
+    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
+    return Service(settings, queue, Votes(settings.home / "journal.sqlite"), chats, parents, hub_for)
