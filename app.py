@@ -4,6 +4,8 @@ import argparse
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 
 from space.settings import Settings, prepare_home, read_settings
 
@@ -24,6 +26,8 @@ def main() -> None:
 
 
 def serve(settings: Settings, host: str | None, port: int | None) -> None:
+    if settings.zero_gpu and find_spec("spaces"):
+        import_module("spaces")  # before torch, which it changes
     # Imported here: huggingface_hub and Gradio read the environment when they are imported.
     from space.examples import examples
     from space.pages.launch import launch

@@ -14,28 +14,36 @@ from merging.hub import Hub
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import CARD, pinned
 from merging.waiting import watched
-from space.chat import ChatOptions, Chats, Reply
+from space.book import Progress, read_book, run_book
+from space.chat import ChatOptions, Chats, Pane, Reply
 from space.expiry import Expiry
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.models import Models
-from space.panes import Choice, choices
+from space.panes import Choice, Finished, choices
 from space.places import Places
-from space.prompt import plain_messages
+from space.prompt import Message, plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, kept_seconds, prepare_home
+from space.tally import Tally, tally
 from space.tasks import Tasks, engine_options
+from space.titles import lambdas
 from space.viewer import HubFor, Viewer
+from space.votes import VERDICTS, Vote, Votes
+from space.zero_gpu import borrowed_gpu
 
 
 class Service:
     """`queue` runs what takes long; `chats` answers; `hub_for` makes the Hub that a token sees."""
 
-    def __init__(self, settings: Settings, queue: Jobs, chats: Chats, parents: Parents, hub_for: HubFor = Hub) -> None:
+    def __init__(
+        self, settings: Settings, queue: Jobs, votes: Votes, chats: Chats, parents: Parents, hub_for: HubFor = Hub
+    ) -> None:
         self.settings = settings
         self.queue = queue
+        self.votes = votes
         self.chats = chats
         self.parents = parents
         self.hub_for = hub_for
@@ -119,6 +127,7 @@ class Service:
         """The jobs of somebody who arrives; what they began before they signed in is theirs still."""
         if viewer.before:
             self.queue.hand_over(viewer.before, viewer.owner)
+            self.votes.hand_over(viewer.before, viewer.owner)
         return self.jobs(viewer)
 
     def cancel(self, id: str, viewer: Viewer) -> Job:
@@ -139,6 +148,7 @@ class Service:
         self.job(id, viewer)
         self.chats.models.release(self.model_folder(id))
         self.queue.forget(id, viewer.owner)
+        self.votes.forget(viewer.owner, id)
 
     def merged(self, id: str, viewer: Viewer) -> Job:
         """A merge of this viewer that is done."""
@@ -229,8 +239,13 @@ class Service:
         return {path.relative_to(folder).as_posix(): path for path in found}
 
     def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
-        """What can be chatted with: the merge first, then the base and every parent."""
-        return choices(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
+        """What can be chatted with: the merge first, then its base and parents, then other merges of this viewer."""
+        job = self.merged(job_id, viewer)
+        others = [self.finished(one) for one in self.queue.list(viewer.owner) if is_kept(one) and one.id != job_id]
+        return choices(parse_recipe(job.payload["recipe"]), self.finished(job), others)
+
+    def finished(self, job: Job) -> Finished:
+        return Finished(job.id, " ".join([job.title, *lambdas(job)]), self.model_folder(job.id))
 
     def chat(
         self, job_id: str, labels: Sequence[str], conversations: Sequence[Sequence[Mapping[str, Any]]],
@@ -240,16 +255,56 @@ class Service:
 
         Leaving the loop stops the generation.
         """
+        panes = self.chosen(job_id, labels, viewer)
+        if len(conversations) != len(labels):
+            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
+        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
+        return self.chats.ask(panes, plain, within(options, self.settings))
+
+    def chosen(self, job_id: str, labels: Sequence[str], viewer: Viewer) -> list[Pane]:
         known = {one.label: one for one in self.panes(job_id, viewer)}
         if unknown := [label for label in labels if label not in known]:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:
             raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
-        if len(conversations) != len(labels):
-            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
-        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
-        panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
-        return self.chats.ask(panes, plain, within(options, self.settings))
+        return [known[label].pane(self.parents, viewer) for label in labels]
+
+    def run_book(
+        self, job_id: str, labels: Sequence[str], text: str, options: ChatOptions, viewer: Viewer
+    ) -> Iterator[Progress]:
+        """Ask panes a whole prompt book. Every prompt takes its turn, so that other people come in between.
+
+        Leaving the loop stops it.
+        """
+        entries = read_book(text, max_chars=self.settings.max_turn_chars)
+        panes = {pane.label: pane for pane in self.chosen(job_id, labels, viewer)}
+        options = within(options, self.settings)
+
+        def ask(asked: Sequence[str], conversations: Sequence[list[Message]]) -> Iterator[list[Reply]]:
+            return self.chats.ask([panes[label] for label in asked], [list(one) for one in conversations], options)
+
+        return run_book(entries, labels, ask, lambda: self.chats.together(list(panes.values())))
+
+    def vote(
+        self, job_id: str, shown: Sequence[str], verdict: str, prompts: Sequence[str], viewer: Viewer
+    ) -> Tally:  # fmt: skip
+        """Keep a blind vote on the panes that were shown left and right, and count those on the two."""
+        known = {one.label: one for one in self.panes(job_id, viewer)}
+        if len(set(shown)) != 2 or not known.keys() >= set(shown):
+            raise MergeError(f"Two of {', '.join(known)} are needed for a vote, not {', '.join(shown) or 'nothing'}.")
+        if verdict not in VERDICTS:
+            raise MergeError(f"The vote is {verdict!r}, it must be one of {', '.join(VERDICTS)}.")
+        left, right = (known[label] for label in shown)
+        self.votes.add(viewer.owner, job_id, Vote(left.key, right.key, verdict, tuple(prompts)))
+        first, second = sorted((left, right), key=list(known.values()).index)
+        return tally(self.votes.of(viewer.owner, job_id), (first.key, first.label), (second.key, second.label))
+
+    def tallies(self, job_id: str, viewer: Viewer) -> list[Tally]:
+        """The merge beside each one that it was compared with."""
+        merge, *others = self.panes(job_id, viewer)
+        votes = self.votes.of(viewer.owner, job_id)
+        found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
+        return [one for one in found if one.votes]
 
     def release(self) -> None:
         """Let loaded models leave memory."""
@@ -260,7 +315,13 @@ class Service:
         if self.expiry:
             self.expiry.close()
         self.queue.close()
+        self.votes.close()
         self.chats.models.close()
+
+
+def is_kept(job: Job) -> bool:
+    """Whether a job is a merge that is done and lies here."""
+    return job.kind == "merge" and job.state == "done" and not job.result.get("url")
 
 
 def blocking(found: Check) -> str:
@@ -295,4 +356,5 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     )  # fmt: skip
     models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
-    return Service(settings, queue, Chats(models), parents, hub_for)
+    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
+    return Service(settings, queue, Votes(settings.home / "journal.sqlite"), chats, parents, hub_for)

@@ -26,6 +26,7 @@ class Settings:
     demo_token: str = field(default="", repr=False)
     folders: bool = False  # may folders of this machine be given as models
     device: str = "auto"
+    zero_gpu: bool = False  # a GPU is lent to each answer; merges stay on the CPU
     memory_bytes: int = 1_000_000_000  # of one merge
     chat_memory_bytes: int = 8_000_000_000  # of all models loaded for chat
     shard_bytes: int = 5_000_000_000
@@ -64,9 +65,14 @@ def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings
         hosted=hosted,
         demo=demo,
         folders=not hosted,
-        device=environ.get("ALLOY_DEVICE", "auto"),
+        device="cpu" if (zero_gpu := is_zero_gpu(environ)) else environ.get("ALLOY_DEVICE", "auto"),
+        zero_gpu=zero_gpu,
         **limits,
     )
+
+
+def is_zero_gpu(environ: Mapping[str, str]) -> bool:
+    return environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:

@@ -5,12 +5,12 @@ from html import escape
 from typing import Any
 
 from merging.compatibility import Check, Finding
-from merging.errors import MergeError
 from merging.methods import Method
-from merging.recipe import parse_recipe
+from space.book import Result
 from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
+from space.titles import lambdas
 from space.viewer import Viewer
 from space.words import STATES, ago, ahead, count, duration, size
 
@@ -235,17 +235,6 @@ def removal(job: Job, kept: float | None) -> list[str]:
     return [f"removed {ahead(job.ended + kept)}"] if kept and job.ended and not job.active else []
 
 
-def lambdas(job: Job) -> list[str]:
-    """What tells merges of the same models apart."""
-    try:
-        recipe = parse_recipe(job.payload["recipe"])
-    except (KeyError, MergeError):  # no merge, or one of an older version
-        return []
-    given = [one.parameters.get("weight") for one in recipe.models if one.model != recipe.base]
-    shown = [f"{value:g}" for value in given if isinstance(value, int | float)]
-    return [f"λ {', '.join(shown)}"] if shown else []
-
-
 def log_lines(lines: Iterable[str]) -> str:
     text = "\n".join(escape(line) for line in lines)
     return f'<pre class="log" tabindex="0">{text or "Nothing yet."}</pre>'
@@ -285,3 +274,40 @@ def published(job: Job) -> str:
         return ""
     name = escape(url.split("/", 3)[-1])
     return f'<p class="published">Published: <a href="{escape(url)}" target="_blank" rel="noopener">{name}</a></p>'
+
+
+# -- judge -----------------------------------------------------------------------------------------------------------
+
+
+def book_progress(done: int, total: int, text: str) -> str:
+    share = 100 * done / max(total, 1)
+    return (
+        f'<p class="note" aria-live="polite">{escape(text)} {done} of {total} answers.</p>'
+        f'<div class="progress" role="progressbar" aria-label="Prompt book" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share:.0f}"><div style="--from:{share:.2f}%;width:{share:.2f}%"></div></div>'
+    )
+
+
+def book_table(rows: Sequence[Result], panes: Sequence[str]) -> str:
+    """Prompts down, panes across. What models wrote is shown as text."""
+    head = "".join(f"<th>{escape(one)}</th>" for one in ("Prompt", *panes))
+    body = "".join(book_row(row, panes) for row in rows)
+    return f'<div class="book" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def book_row(row: Result, panes: Sequence[str]) -> str:
+    """One line of the table for each turn, so that answers stand beside their prompt."""
+    lines, answered = [], 0
+    for number, (prompt, answers) in enumerate(row.entry.turns):
+        cells = "".join(book_cell(row, pane, answered) if answers else "<td>(given)</td>" for pane in panes)
+        kind = ' class="more"' if number else ""
+        lines.append(f"<tr{kind}><th><pre>{escape(prompt)}</pre></th>{cells}</tr>")
+        answered += answers
+    return "".join(lines)
+
+
+def book_cell(row: Result, pane: str, number: int) -> str:
+    texts = row.answers.get(pane, ())
+    text = f"<pre>{escape(texts[number]) or '(nothing)'}</pre>" if number < len(texts) else ""
+    error = note(row.errors.get(pane, ""), "error") if number == len(texts) - 1 else ""
+    return f'<td data-pane="{escape(pane)}">{text}{error}</td>'

@@ -33,6 +33,7 @@ class PublishStage:
     preview: gr.Markdown
     card: gr.Textbox
     remake: gr.Button
+    votes: gr.Checkbox
     button: gr.Button
     why_not: gr.HTML
     panel: gr.HTML
@@ -61,6 +62,10 @@ def build_publish() -> PublishStage:
     verified = gr.HTML("", elem_id="verification")
     with gr.Column(visible=False) as about:
         gr.HTML("<h2>The model card</h2>")
+        votes = gr.Checkbox(
+            label="Add my blind votes", info="With the prompts they are on, as what they are: one person's.",
+            visible=False, elem_id="publish-votes",
+        )  # fmt: skip
         with gr.Tabs(elem_classes="inner-tabs"):
             with gr.Tab("As it will look"):
                 preview = gr.Markdown("", elem_classes="card-preview", sanitize_html=True)
@@ -68,8 +73,8 @@ def build_publish() -> PublishStage:
                 card = gr.Textbox("", show_label=False, lines=24, max_lines=40, elem_id="card-text")
                 remake = gr.Button("Write it anew", size="sm", elem_classes="quiet")
     return PublishStage(
-        empty, form, about, owner, name, seen, license, preview, card, remake, button, why_not, panel, link, verify,
-        verified, gr.State(""),
+        empty, form, about, owner, name, seen, license, preview, card, remake, votes, button, why_not, panel, link,
+        verify, verified, gr.State(""),
     )  # fmt: skip
 
 

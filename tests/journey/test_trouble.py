@@ -160,8 +160,8 @@ class Held:
 def slow_tongue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small models are done before one can press Stop."""
 
-    def slowly(model: Any, tokenizer: Any, prompt: Any, options: Any, voice: Voice, stop: Event) -> None:
-        generate(model, tokenizer, prompt, options, Held(voice, stop), stop)  # type: ignore[arg-type]
+    def slowly(speaker: Any, prompt: Any, options: Any, voice: Voice, stop: Event) -> None:
+        generate(speaker, prompt, options, Held(voice, stop), stop)  # type: ignore[arg-type]
 
     monkeypatch.setattr("space.chat.generate", slowly)
 

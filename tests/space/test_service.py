@@ -13,6 +13,7 @@ from merging.recipe import ModelRef
 from space.chat import ChatOptions
 from space.demo.hub import MODELS
 from space.localhub import Fault
+from space.panes import ENSEMBLE
 from space.service import build_service
 from space.viewer import Viewer
 from tests.hub_fixture import ADA_TOKEN
@@ -123,7 +124,11 @@ def test_a_stack_from_its_check_to_its_card(service, hub):
     assert not found.blocked and "The merge has 5 layers, in 2 slices." in [f.title for f in found.findings]
     job = service.queue.wait(service.merge(STACK, ADA).id, 60)
     assert (job.state, job.title) == ("done", "pocket-reverse-add-passthrough")
-    assert [one.label for one in service.panes(job.id, ADA)] == ["Merge", "alloy/pocket-reverse", "alloy/pocket-add"]
+    assert [one.label for one in service.panes(job.id, ADA)] == [
+        "Merge",
+        "alloy/pocket-reverse",
+        "alloy/pocket-add",
+    ]  # no ensemble
     sha = quick_hub(False).open(ModelRef("alloy/pocket-add")).revision
     assert f"alloy/pocket-add@{sha}" in job.payload["recipe"] and "layer_range: [2, 4]" in job.payload["recipe"]
     card = service.card(job.id, ADA, repo_id="ada/taller")
@@ -421,13 +426,35 @@ def final(replies):
 def test_a_merge_is_asked_beside_its_parents(merged):
     service, job = merged
     panes = service.panes(job.id, ADA)
-    shown = [("Merge", 0), ("alloy/pocket-base", 0), ("alloy/pocket-reverse", 1), ("alloy/pocket-add", 2)]
+    shown = [
+        ("Merge", 0),
+        ("alloy/pocket-base", 0),
+        ("alloy/pocket-reverse", 1),
+        ("alloy/pocket-add", 2),
+        (ENSEMBLE, 0),
+    ]
     assert [(one.label, one.row) for one in panes] == shown
     labels = ["Merge", "alloy/pocket-base"]
     merge, base = final(service.chat(job.id, labels, [HELLO] * len(labels), ChatOptions(max_new_tokens=16), ADA))
     assert (merge.error, base.error) == ("", "")
     assert merge.text.strip() == "tekcop"
     assert base.text.strip() != "tekcop"
+
+
+def test_other_merges_of_the_same_person_can_be_asked_and_nobody_elses(service):
+    jobs = [
+        service.queue.wait(service.merge(recipe("alloy/pocket-reverse", other), viewer).id, 60)
+        for other, viewer in (("alloy/pocket-add", ADA), ("alloy/pocket-add", ADA), ("alloy/pocket-vowels", BOB))
+    ]
+    mine, other, bobs = jobs
+    found = service.panes(mine.id, ADA)
+    assert [one.key for one in found if one.kind == "other"] == [f"merge:{other.id}"]
+    assert len({one.label for one in found}) == len(found)
+    reply = final(service.chat(mine.id, [found[-1].label], [HELLO], ChatOptions(max_new_tokens=8), ADA))[0]
+    assert reply.text.strip() == "tekcop"
+    assert bobs.id not in str(found)
+    with pytest.raises(MergeError, match="no job"):
+        service.panes(bobs.id, ADA)
 
 
 def test_private_files_for_chat_are_kept_apart_and_asked_for_each_time(service, hub, repo_name):

@@ -7,6 +7,7 @@ import pytest
 
 from merging.compatibility import Check, Finding
 from space import view
+from space.book import Entry, Result
 from space.form import Form, Row
 from space.jobs import Job
 from space.settings import Settings
@@ -106,3 +107,17 @@ def test_limits_of_strangers_are_shown_where_there_are_strangers(tmp_path):
     shown = view.limits(Settings(tmp_path, hosted=True, max_jobs_per_visitor=2, keep_days=3))
     assert "Without a sign-in it is 2 jobs, and 4 for all" in shown and "removed with its files after 3 days" in shown
     assert "sign-in" not in view.limits(Settings(tmp_path)) and "removed" not in view.limits(Settings(tmp_path))
+
+
+def test_what_models_wrote_is_text_in_the_table_of_a_prompt_book():
+    said = ("one <b>", "two", "three")
+    entry = Entry(tuple({"role": r, "content": c} for r, c in zip(("user", "user", "user"), said, strict=True)))
+    shown = view.book_table([Result(entry, {"a": ("<i>", ""), "b": ("x", "y", "z")}, {"a": "It is gone."})], ["a", "b"])
+    assert '<pre>one &lt;b&gt;</pre></th><td data-pane="a"><pre>&lt;i&gt;</pre></td>' in shown
+    assert shown.count("It is gone.") == 1 and "(nothing)" in shown and '<td data-pane="a"></td>' in shown
+
+
+def test_an_answer_that_was_given_is_said_to_be():
+    roles = ("user", "assistant", "user")
+    entry = Entry(tuple({"role": role, "content": role} for role in roles))
+    assert view.book_table([Result(entry, {"a": ("x",)}, {})], ["a"]).count("(given)") == 1
