@@ -4,6 +4,8 @@ import argparse
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 
 from space.settings import Settings, prepare_home, read_settings
 
@@ -24,6 +26,8 @@ def main() -> None:
 
 
 def serve(settings: Settings, host: str | None, port: int | None) -> None:
+    if settings.zero_gpu and find_spec("spaces"):
+        import_module("spaces")  # before torch, which it changes
     # Imported here: huggingface_hub and Gradio read the environment when they are imported.
     from space.examples import examples
     from space.pages.launch import launch
@@ -34,7 +38,7 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
     redact_logs()
     service = build_service(settings)
     try:
-        launch(build_page(service, settings, examples(settings)), settings, host=host, port=port)
+        launch(build_page(service, settings, examples(settings)), service, host=host, port=port)
     finally:
         service.close()
 

@@ -1,4 +1,4 @@
-"""Measure merges as whole processes, ours beside mergekit's: `python -m benchmarks`."""
+"""Measure merges as whole processes, ours beside mergekit's: `python -m benchmarks`; or `hub`: from Hub to Hub."""
 
 import argparse
 import signal
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks import hub_to_hub
 from benchmarks.cases import CASES, Case, choose
 from benchmarks.checkpoints import ensure_checkpoints
 from benchmarks.llama import Shape, shape_at
@@ -27,6 +28,9 @@ HOW = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be told to stop is like Ctrl-C: nothing runs on
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["hub"]:
+        return hub_to_hub.main(arguments[1:])
     parser = make_parser()
     given = parser.parse_args(arguments)
     try:

@@ -97,7 +97,8 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 def add_verify(parser: argparse.ArgumentParser) -> None:
     parser.description = "Exit status: 0 it is what its report says, 1 it is not, or cannot be read."
     parser.add_argument("repo", metavar="OWNER/NAME", help="a model that was published with Alloy")
-    parser.add_argument("--all", action="store_true", help="read every byte (default: a tenth, chosen by chance)")
+    words = "read whole shards up to this share of the bytes, by chance, and headers of the others (default: 1, all)"
+    parser.add_argument("--share", type=fraction, default=1.0, metavar="0.1", help=words)
     parser.set_defaults(run=run_verify)
 
 
@@ -107,6 +108,12 @@ def size(text: str) -> int:
     if not found:
         raise argparse.ArgumentTypeError(f"{short(text)} is not a size; write it like 500MB or 1.5GB")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** POWERS[found[2]])
+
+
+def fraction(text: str) -> float:
+    if not re.fullmatch(r"\d{0,9}(\.\d{1,9})?", text) or not 0 < float(text or 0) <= 1:
+        raise argparse.ArgumentTypeError(f"{short(text)} is not a share; write it like 0.1, above 0 and at most 1")
+    return float(text)
 
 
 def natural(text: str, least: int = 0) -> int:
@@ -264,18 +271,16 @@ class Attempts:
 
 def run_verify(given: argparse.Namespace) -> int:
     from merging import console
-    from merging.hub import Hub, HubRepo, local_token, verify
+    from merging.hub import Hub, local_token, verify
     from merging.recipe import ModelRef
 
-    repo = Hub(local_token()).open(ModelRef(given.repo))
-    assert isinstance(repo, HubRepo), "the Hub opens repos"
-    with closing(repo):
-        result = console.follow_verification(verify(repo, whole=given.all))
-    for fault in result.faults:
-        sys.stderr.write(f"{fault}\n")
+    with closing(Hub(local_token()).open_repo(ModelRef(given.repo))) as repo:
+        result = console.follow_verification(verify(repo, share=given.share))
+    with console.shown():
+        console.print_verification(result)
     if result.faults:
         raise MergeError(f"{given.repo} is not what its report says.")
-    sys.stderr.write(f"{given.repo} is what its report says: {result.shards} of {result.of} shards read again, "
+    sys.stderr.write(f"{given.repo} is what its report says: {result.whole} of {result.of} shards read whole, "
                      f"{result.read_bytes:,} bytes.\n")  # fmt: skip
     return FINE
 

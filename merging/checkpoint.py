@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,14 @@ class Source(Protocol):
 
     def verified(self) -> Mapping[str, str]:
         """What is known of each file that was expected, now that it was read; an error where one arrived broken."""
+        ...
+
+    def checked(self) -> Collection[str]:
+        """The files of which every byte has been read by now, and is as it should be."""
+        ...
+
+    def recall(self, files: Collection[str], right: Collection[str]) -> None:
+        """An earlier run of the same merge has read of these files, and found some of them right as a whole."""
         ...
 
     def stop(self) -> None:
@@ -144,6 +152,12 @@ class Folder:
 
     def verified(self) -> Mapping[str, str]:
         return {}  # there is nothing to compare a folder with
+
+    def checked(self) -> Collection[str]:
+        return ()
+
+    def recall(self, files: Collection[str], right: Collection[str]) -> None:
+        """Nothing: a folder is not verified."""
 
     def stop(self) -> None:
         """Nothing: a read here takes no time."""

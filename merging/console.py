@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from merging.hub import Verified
 
 MARKS = {"block": ("BLOCK", "bold red"), "warn": ("warn", "yellow"), "ok": ("ok", "green")}
+EXTENTS = {
+    "whole": "every byte read again: its SHA-256 is that of the report",
+    "header": "size, the Hub's SHA-256 and the header are as reported",
+    "nothing": "not read",
+}
 QUIET = 5.0  # seconds between two lines where there is no terminal
 
 
@@ -178,6 +183,12 @@ def line_of(step: Progress, seconds: float, found: int = 0) -> str:
         f"{100 * step.done_bytes // max(step.total_bytes, 1)} %, {size(step.done_bytes)} of {size(step.total_bytes)}, "
         f"{size(rate)}/s, {left:.0f} s left"
     )
+
+
+def print_verification(found: "Verified") -> None:
+    """What was verified of each shard, a line for each."""
+    for shard in found.shards:
+        sys.stdout.write(f"{shard.file}  {size(shard.nbytes)}  {shard.fault or EXTENTS[shard.read]}\n")
 
 
 def follow_verification(steps: "Generator[Verified, None, Verified]") -> "Verified":

@@ -17,6 +17,7 @@ from merging.checkpoint import INDEX, Checkpoint
 from merging.delivery import Delivery
 from merging.device import Device, choose_device
 from merging.donor import donated_files
+from merging.earlier import recall, write_down
 from merging.errors import Kept, MergeError
 from merging.heads import compare_heads
 from merging.identity import digest_of
@@ -221,6 +222,7 @@ def expect(run: Run) -> None:
             for info, source in zip(step.inputs, step.sources, strict=True) if source == i
         ]  # fmt: skip
         run.checkpoints[i].source.expect(ranges, run.plan.budget.ahead_bytes // len(remote))
+    recall(run.stage, run.plan, [checkpoint.source for checkpoint in run.checkpoints])
 
 
 def in_background(run: Run, work: Callable[[], Result], shard: int = 1) -> Generator[Progress, None, Result]:
@@ -249,6 +251,7 @@ def write_shards(run: Run) -> Iterator[Progress]:
                         yield from write_shard(run, number, shard, file, pool)
                         sha256 = file.finish()
                     run.stage.keep(shard, sha256)
+                    write_down(run.stage, [checkpoint.source for checkpoint in run.checkpoints])
                 if run.delivery:
                     run.delivery.take(shard.file, run.stage.complete[shard.file])
         except BaseException:

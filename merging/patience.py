@@ -1,7 +1,7 @@
 """How long to wait for a server, and how often to ask again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,13 @@ class Patience:
     first_pause: float = 1
     longest_pause: float = 16
     longest_limit: float = 330  # a rate limit that ends within this is waited for; the Hub's windows last 5 minutes
+
+    def hurried(self) -> "Patience":
+        """For somebody who waits for the answer: they are told after seconds that there is none, and may ask again."""
+        return replace(
+            self, silence=min(self.silence, 8), question=min(self.question, 5), attempts=min(self.attempts, 2),
+            longest_limit=min(self.longest_limit, 10),
+        )  # fmt: skip
 
     def pauses(self) -> Iterator[float]:
         """The pauses between attempts: one fewer than there are attempts, each twice the one before."""

@@ -139,10 +139,11 @@ def settings_of(recipe: Recipe, method: Method, made: Made) -> Settings:
 
 
 def reads(method: Method, step: Step, budget: Budget) -> int:
-    """How often the inputs of a tensor are read: once where they can be held between the passes of a measure."""
+    """How often the inputs of a tensor are read, most likely: once where they are held between the passes."""
     if not step.is_merged or budget.holds(step.shape, step.granularity):
         return 1
-    return 1 + method.passes(step.settings)
+    is_spared = all(i.dtype == "BF16" for i in step.inputs)
+    return 1 + method.passes(step.settings) - (method.spared(step.settings) if is_spared else 0)
 
 
 def lay_out(steps: Sequence[Step], shard_bytes: int) -> tuple[Shard, ...]:

@@ -157,6 +157,11 @@ class Prefetch:
         in_thread(lambda: self.fill(held))
         return held
 
+    def checked(self) -> list[str]:
+        """The files whose checksum is complete and right."""
+        with self.changed:
+            return [] if self.failure else [file for file in self.checksums if file not in self.unchecked]
+
     def finish(self) -> None:
         """Wait for the checksums of all that was read. Raises where one is wrong."""
         with self.changed:

@@ -27,6 +27,7 @@ NOT_YET = {  # mergekit's, with what to do without it
     "tokenizer_source": "The tokenizer is taken whole from the base or the first model: remove this key.",
     "tokenizer": "The tokenizer is taken whole from the base or the first model: remove this key.",
     "chat_template": "The chat template is taken from the base or the first model: remove this key.",
+    "name": "Names are for several recipes in one file, and one is read here: remove this key.",
 }
 MAX_MODELS = 100
 MAX_LAYERS = 1000  # of the output; the deepest stacks in use have some 150
@@ -93,14 +94,20 @@ def parse_recipe(text: str) -> Recipe:
 
 def refuse_unknown_keys(raw: Mapping[str, Any]) -> None:
     for key in raw:
-        if key in NOT_YET:
+        if key in NOT_YET and not is_done_anyway(key, raw):
             raise MergeError(f"{key}: {NOT_YET[key]}")
         if any(m.param(key) for m in METHODS.values()):
             raise MergeError(f"{key} is a parameter. Put it under `parameters:`.")
-        if key not in KEYS:
+        if key not in (*KEYS, *NOT_YET):
             raise MergeError(f"{shown(key)} is not a key of a recipe. {nearest(key, KEYS)}")
     if "models" in raw and "slices" in raw:
         raise MergeError("The recipe has models and slices. `models` merges whole models, `slices` layers: choose one.")
+
+
+def is_done_anyway(key: str, raw: Mapping[str, Any]) -> bool:
+    """Whether mergekit's key asks for what a merge here does without it: the tokenizer of the base."""
+    asks = {"tokenizer_source": "base", "tokenizer": {"source": "base"}}
+    return raw.get("base_model") is not None and key in asks and raw[key] == asks[key]
 
 
 def read_method(raw: Any) -> Method:

@@ -37,6 +37,8 @@ def load_yaml(text: str, what: str) -> Any:
 def in_words(error: yaml.YAMLError, text: str) -> str:
     """`line 1, column 16: mapping values are not allowed here`"""
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        if isinstance(error, yaml.composer.ComposerError) and "another document" in str(error.problem):
+            return f"line {mark.line + 1}: a second document begins here, and one is read at a time"
         said = " ".join((error.problem or error.context or "it cannot be read").split())
         return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
     if isinstance(error, ReaderError):

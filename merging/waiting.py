@@ -45,6 +45,14 @@ def outcome(doing: "Future[Result]", is_stopped: Callable[[], bool], what: str) 
     return doing.result()
 
 
+def watched(work: Callable[[], Result], tick: Callable[[], None]) -> Result:
+    """What comes of it. `tick` is called again and again meanwhile; what it raises is raised at once."""
+    doing = in_thread(work)
+    while not wait_for([doing], TICK).done:
+        tick()
+    return doing.result()
+
+
 def stopped(what: str) -> Stopped:
     return Stopped(f"The reading of {what} was stopped.")
 

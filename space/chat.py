@@ -4,21 +4,30 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
+
 from merging.errors import MergeError
-from space.generate import Voice, generate
-from space.models import Loaded, Models
+from space.generate import Speaker, Voice, generate
+from space.models import Loaded, Models, load_tokenizer
 from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
 from space.turns import Turns
+from space.zero_gpu import Answers, Order
 
 __all__ = ["ChatOptions", "Chats", "Pane", "Reply", "Stopped"]
 
 log = logging.getLogger(__name__)
 
+NO_MEMORY = (
+    "There is not enough memory here for this answer, not even with the model alone and mostly on disk. Ask for fewer "
+    "tokens, or begin a new conversation."
+)
 OUR_FAULT = "Something went wrong on our side while this model answered."
 REFRESH_SECONDS = 0.25  # a closed page is noticed at the next refresh at the latest
 PAUSE_SECONDS = 0.04  # between refreshes: eyes need no more
@@ -28,13 +37,31 @@ class Stopped(Exception):
     """Raised in a conversation whose listener has left."""
 
 
+def alone(models: Sequence[Loaded]) -> Speaker:
+    (one,) = models
+    return Speaker(one.model, one.tokenizer)
+
+
 @dataclass(frozen=True, slots=True)
 class Pane:
-    """A model to chat with. `files` finds its folder, fetching it where needed, and says how far it is; in doing so it
-    may raise MergeError when this caller may not have it."""
+    """Who answers. `files` finds the folders of its models, fetching them where needed, and says how far it is; in
+    doing so it may raise MergeError when this caller may not have them. `join` makes one speaker of the models."""
 
     label: str
-    files: Callable[[Callable[[str], None]], Path]
+    files: Callable[[Callable[[str], None]], Sequence[Path]]
+    join: Callable[[Sequence[Loaded]], Speaker] = alone
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pane whose files are here, and what it was asked."""
+
+    pane: Pane
+    folders: Sequence[Path]
+    messages: list[Message]
+
+
+Parts = dict[Voice, Part]
 
 
 class Talk:
@@ -45,6 +72,7 @@ class Talk:
         self.stop = threading.Event()
         self.over = threading.Event()
         self.voices = [Voice(label, self.changed.set) for label in labels]
+        self.short: set[Voice] = set()  # those that ran out of memory, and will be heard once more
 
     def watch(self) -> Iterator[list[Reply]]:
         """The replies so far, until the last is done."""
@@ -77,6 +105,8 @@ class Talk:
             voice.finish(str(e))
         except Stopped:
             voice.finish()
+        except (MemoryError, torch.OutOfMemoryError):
+            self.short.add(voice)
         except Exception:  # a bug of ours, or a broken model: never leave the page waiting
             log.exception("chat with %s failed", voice.label)
             voice.finish(OUR_FAULT)
@@ -86,8 +116,9 @@ class Chats:
     """Answers questions. Each has a thread of its own, so that neither loading nor cleaning up ever blocks the page;
     the accelerator is given to one question at a time."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, gpu: Answers | None = None) -> None:
         self.models = models
+        self.gpu = gpu  # where one is lent for each answer
         self.turns = Turns()
 
     def ask(
@@ -95,24 +126,30 @@ class Chats:
     ) -> Iterator[list[Reply]]:
         """Every pane's reply so far to its own conversation, until all are done. Closing the iterator stops them."""
         talk = Talk([pane.label for pane in panes])
-        threading.Thread(
-            target=self.answer, args=(talk, panes, conversations, options), name="chat", daemon=True
-        ).start()
+        answer = partial(self.answer, talk, panes, conversations, options)
+        # In the context of the request: a GPU that is lent is lent to whoever asks.
+        threading.Thread(target=copy_context().run, args=(answer,), name="chat", daemon=True).start()
         try:
             yield from talk.watch()
         finally:
             talk.stop.set()
+
+    def together(self, panes: Sequence[Pane]) -> bool:
+        """Whether all of these can be in memory at once. Their files should be here, or they are fetched now."""
+        try:
+            return self.models.fit([folder for pane in panes for folder in pane.files(lambda note: None)])
+        except MergeError:  # whoever asks that pane is told
+            return False
 
     def answer(
         self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
     ) -> None:
         error = ""
         try:
-            asked = dict(zip(talk.voices, conversations, strict=True))
-            folders = self.find(talk, panes)
+            parts = self.find(talk, panes, conversations)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
-                for group in self.groups(folders):
-                    self.answer_together(talk, group, asked, options)
+                answer = self.answer_within_memory if self.gpu is None else partial(self.answer_elsewhere, self.gpu)
+                answer(talk, parts, options)
         except Stopped:
             pass
         except Exception:  # as above: whatever happens, the stream ends
@@ -124,13 +161,13 @@ class Chats:
             talk.over.set()
             talk.changed.set()
 
-    def find(self, talk: Talk, panes: Sequence[Pane]) -> dict[Voice, Path]:
+    def find(self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]]) -> Parts:
         """The files of every pane that has them, before the accelerator is asked for."""
-        folders = {}
-        for voice, pane in zip(talk.voices, panes, strict=True):
+        parts = {}
+        for voice, pane, messages in zip(talk.voices, panes, conversations, strict=True):
             with talk.explained(voice):
-                folders[voice] = pane.files(self.teller(talk, voice))
-        return folders
+                parts[voice] = Part(pane, pane.files(self.teller(talk, voice)), messages)
+        return parts
 
     def teller(self, talk: Talk, voice: Voice) -> Callable[[str], None]:
         def tell(note: str) -> None:
@@ -139,33 +176,75 @@ class Chats:
 
         return tell
 
-    def groups(self, folders: dict[Voice, Path]) -> list[dict[Voice, Path]]:
+    def groups(self, parts: Parts) -> list[Parts]:
         """All at once where memory allows, else one after the other."""
-        if not folders or self.models.fit(list(folders.values())):
-            return [folders]
-        return [{voice: folder} for voice, folder in folders.items()]
+        if not parts or self.models.fit([folder for part in parts.values() for folder in part.folders]):
+            return [parts]
+        return one_by_one(parts)
 
-    def answer_together(
-        self, talk: Talk, folders: dict[Voice, Path], asked: dict[Voice, list[Message]], options: ChatOptions
-    ) -> None:
+    def answer_within_memory(self, talk: Talk, parts: Parts, options: ChatOptions) -> None:
+        """All at once; who runs out of memory answers alone, then with most of the model on disk, then says so."""
+        left = self.attempt(talk, self.groups(parts), options)
+        if left:
+            left = self.attempt(talk, one_by_one(left), options)
+        if left:
+            with self.models.tight():
+                left = self.attempt(talk, one_by_one(left), options)
+        for voice in left:
+            voice.finish(NO_MEMORY)
+
+    def answer_elsewhere(self, gpu: Answers, talk: Talk, parts: Parts, options: ChatOptions) -> None:
+        """Have the answers written by a process that is lent a GPU. Leaving the loop gives it back."""
+        orders: dict[Voice, Order] = {}
+        for voice, part in parts.items():
+            with talk.explained(voice):
+                tokenizer = load_tokenizer(part.folders[0])
+                prompt = make_prompt(tokenizer, part.messages, options.system)
+                orders[voice] = Order(tuple(part.folders), prompt.ids, part.pane.join)
+                voice.begin(tokenizer, prompt.note)
+        if not orders:
+            return
+        with closing(gpu(list(orders.values()), options)) as answers:
+            for heard in answers:
+                talk.check()
+                for voice, one in zip(orders, heard, strict=True):
+                    voice.hear(one.ids, one.error, done=one.done)
+
+    def attempt(self, talk: Talk, groups: Sequence[Parts], options: ChatOptions) -> Parts:
+        """The parts that ran out of memory; by then it is free again."""
+        left: Parts = {}
+        for group in groups:
+            self.answer_together(talk, group, options)
+            if short := {voice: part for voice, part in group.items() if voice in talk.short}:
+                talk.short.clear()
+                self.models.release()
+                left |= short
+        return left
+
+    def answer_together(self, talk: Talk, parts: Parts, options: ChatOptions) -> None:
         with ExitStack() as held:
-            loaded: dict[Voice, Loaded] = {}
-            for voice, folder in folders.items():
+            speakers: dict[Voice, Speaker] = {}
+            for voice, part in parts.items():
                 with talk.explained(voice):
                     self.teller(talk, voice)("Loading")
-                    loaded[voice] = held.enter_context(self.models.borrowed(folder))
-            if not loaded:
+                    models = [held.enter_context(self.models.borrowed(folder)) for folder in part.folders]
+                    speakers[voice] = part.pane.join(models)
+            if not speakers:
                 return
-            with ThreadPoolExecutor(len(loaded), "answer") as pool:
-                for voice, one in loaded.items():
-                    pool.submit(self.speak, talk, voice, one, asked[voice], options)
+            with ThreadPoolExecutor(len(speakers), "answer") as pool:
+                for voice, speaker in speakers.items():
+                    pool.submit(self.speak, talk, voice, speaker, parts[voice].messages, options)
 
-    def speak(self, talk: Talk, voice: Voice, loaded: Loaded, messages: list[Message], options: ChatOptions) -> None:
+    def speak(self, talk: Talk, voice: Voice, speaker: Speaker, messages: list[Message], options: ChatOptions) -> None:
         with talk.explained(voice):
-            prompt = make_prompt(loaded.tokenizer, messages, options.system)
-            voice.begin(loaded.tokenizer, prompt.note)
-            generate(loaded.model, loaded.tokenizer, prompt, options, voice, talk.stop)
+            prompt = make_prompt(speaker.tokenizer, messages, options.system)
+            voice.begin(speaker.tokenizer, prompt.note)
+            generate(speaker, prompt, options, voice, talk.stop)
             voice.finish()
+
+
+def one_by_one(parts: Parts) -> list[Parts]:
+    return [{voice: part} for voice, part in parts.items()]
 
 
 def waiting_note(ahead: int) -> str:

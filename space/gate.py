@@ -4,6 +4,7 @@ browser out of another's tabs. Inside of Gradio's own session layer, where the p
 import logging
 import secrets
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,12 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4_000_000  # of what a page or a script sends at once
 FAILED = "/?sign_in=failed"
+
+# The page shows what models write: nothing of others is fetched for it, whatever gets past what cleans it.
+POLICY = (
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; frame-src 'self'; "
+    "object-src 'none'; base-uri 'self'"
+)
 
 # Gradio serves these whether a page uses them or not. They write to disk for anybody, and this app uses none of them.
 CLOSED = ("upload", "deep_link", "proxy=", "stream/", "process_recording", "vibe-", "undo-vibe", "run-history")
@@ -32,6 +39,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        send = with_policy(send)
         if closed(scope["path"]):
             await PlainTextResponse("Not found", 404)(scope, receive, send)
             return
@@ -73,6 +81,15 @@ class Gate:
             # The person said no, took too long, or the Hub is away.
             log.exception("a sign-in failed")
             await RedirectResponse(FAILED)(scope, receive, sealed_send)
+
+
+def with_policy(send: Send) -> Send:
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["content-security-policy"] = POLICY
+        await send(message)
+
+    return guarded
 
 
 def closed(path: str) -> bool:

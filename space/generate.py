@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,7 +31,9 @@ class Voice:
         self.started = self.latest = 0.0
 
     def begin(self, tokenizer: Any, note: str) -> None:
+        """From the start, also when a first attempt ran out of memory."""
         self.tokenizer, self.note, self.started = tokenizer, note, time.monotonic()
+        self.ids, self.prompted = [], False
 
     def put(self, tokens: Tensor) -> None:
         """Called by `generate`: with the prompt first, then with each token."""
@@ -39,6 +42,14 @@ class Voice:
             self.latest = time.monotonic()
             self.changed()
         self.prompted = True
+
+    def hear(self, ids: Sequence[int], error: str, *, done: bool) -> None:
+        """How far an answer is that is written in another process."""
+        if len(ids) > len(self.ids):
+            self.ids, self.latest = list(ids), time.monotonic()
+            self.changed()
+        if done:
+            self.finish(error)
 
     def end(self) -> None:
         """Called by `generate` after the last token."""
@@ -96,10 +107,18 @@ class Sample:
         return scores - noise.to(scores.device)
 
 
-def generate(
-    model: Any, tokenizer: Any, prompt: Prompt, options: ChatOptions, voice: Voice, stop: threading.Event
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A model that answers. `processors` change its next-token scores before one is drawn; they serve one answer."""
+
+    model: Any
+    tokenizer: Any
+    processors: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+
+
+def generate(speaker: Speaker, prompt: Prompt, options: ChatOptions, voice: Voice, stop: threading.Event) -> None:
     """Answer a prompt into `voice`, until the model ends, the limit is reached or `stop` is set."""
+    model, tokenizer = speaker.model, speaker.tokenizer
     room = context_length(model) - prompt.ids.shape[1]
     if room < 1:
         raise MergeError(f"The conversation is {prompt.ids.shape[1]:,} tokens long; this model takes "
@@ -110,7 +129,7 @@ def generate(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=how(model, tokenizer, min(options.max_new_tokens, room)),
-            logits_processor=[Sample(options)] if options.temperature > 0 else [],
+            logits_processor=[*speaker.processors, *([Sample(options)] if options.temperature > 0 else [])],
             stopping_criteria=[Stop(stop)],
             streamer=voice,
         )

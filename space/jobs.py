@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from merging.errors import Kept, MergeError, SignedOut
 from space.journal import Job, JobState, Journal
+from space.places import Places
 from space.redact import redact
 from space.report import Cancelled, Interrupted, Report
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 Run = Callable[[Job, Report], Mapping[str, Any]]
 Lines = list[str]  # `Jobs.list` hides the builtin inside the class
 
-KINDS = ("merge", "publish")
+KINDS = ("merge", "publish", "verify")
 RESUMED = ("merge",)  # go on where they were stopped
 CLOSE_SECONDS = 20  # for a running job to notice that the app closes
 INTERRUPTED = "Alloy was stopped while this job ran. Start it again."
@@ -37,15 +38,12 @@ class Jobs:
     Job folders lie next to the journal, in `jobs/<id>`; they are kept when a job is done, until it is forgotten.
     """
 
-    def __init__(
-        self, journal: Path, run: Run, *, max_per_owner: int = 3, queue_length: int = 32, start: bool = True
-    ) -> None:
+    def __init__(self, journal: Path, run: Run, *, places: Places | None = None, start: bool = True) -> None:
         self.claim = claim(journal)
         self.journal = Journal(journal)
         self.root = journal.parent / "jobs"
         self.run = run
-        self.max_per_owner = max_per_owner
-        self.queue_length = queue_length
+        self.places = places or Places()
         self.secrets: dict[str, str] = {}  # job id -> the owner's token, while the job is active
         self.refused: dict[str, str] = {}  # job id -> the token that the Hub has refused
         self.closing = threading.Event()
@@ -89,12 +87,7 @@ class Jobs:
             self.changed.notify_all()
 
     def refuse_too_many(self, owner: str) -> None:
-        active = self.journal.active()
-        if (mine := sum(job.owner == owner for job in active)) >= self.max_per_owner:
-            raise MergeError(f"You have {mine} jobs waiting or running, which is the limit here. Wait for one to end, "
-                             "or cancel one.")  # fmt: skip
-        if (waiting := sum(job.state == "queued" for job in active)) >= self.queue_length:
-            raise MergeError(f"{waiting} jobs are waiting, which is the limit here. Try again later.")
+        self.places.refuse_too_many(owner, self.journal.active())
 
     def get(self, id: str, owner: str) -> Job:
         """Another owner's job is answered like one that does not exist."""
@@ -118,6 +111,10 @@ class Jobs:
     def active(self) -> "Sequence[Job]":
         """Everybody's that wait or run."""
         return self.journal.active()
+
+    def left_since(self, moment: float) -> "Sequence[Job]":
+        """Everybody's that ended before a moment, and what has waited for its owner since."""
+        return self.journal.left_since(moment)
 
     def signed_in(self, owner: str, secret: str) -> None:
         """Go on with the jobs of somebody that have waited for a token."""

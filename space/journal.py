@@ -46,7 +46,7 @@ class Job:
 
     id: str
     owner: str
-    kind: str  # "merge" or "publish"
+    kind: str  # "merge", "publish" or "verify"
     title: str
     payload: Mapping[str, Any]  # what is to be done, as JSON; never a token
     state: JobState
@@ -177,6 +177,14 @@ class Journal:
 
     def hand_over(self, owner: str, to: str) -> None:
         self.run("UPDATE job SET owner = ? WHERE owner = ?", to, owner)
+
+    def left_since(self, moment: float) -> list[Job]:
+        """All that ended before a moment, and what has waited for its owner since."""
+        rows = self.run(
+            f"{SELECT} WHERE ended < ? AND state NOT IN ('queued', 'running', 'waiting')"
+            " OR state = 'waiting' AND coalesce(started, created) < ?", moment, moment,
+        )  # fmt: skip
+        return [read_row(row) for row in rows]
 
     def forget(self, id: str) -> None:
         self.run("DELETE FROM job WHERE id = ?", id)

@@ -24,7 +24,7 @@ from merging.recipe import ModelRef, Recipe, merged_inputs, parse_recipe, to_yam
 from merging.writer import write_files
 from space.body import Body, build_body
 from space.chat import Chats, Stopped, Talk, waiting_note
-from space.generate import Voice, generate
+from space.generate import Speaker, Voice, generate
 from space.models import free_memory
 from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
@@ -33,6 +33,7 @@ from space.words import size
 
 SETTLE_SECONDS = 0.06  # a slider is let go, or moves on
 TELL_SECONDS = 0.1  # between two words on how far the reading is
+NO_MEMORY = "There is not enough memory here for this. Ask for fewer tokens, or let another merge or model leave first."
 GONE = "This merge is not in memory any more. Load it again to try it."
 
 # The recipe and its models, open for as long as the context lasts; the argument raises when nobody waits any more.
@@ -78,7 +79,7 @@ class Session:
         assert self.body is not None, "a merge was made"
         prompt = make_prompt(self.body.tokenizer, messages, options.system)
         voice.begin(self.body.tokenizer, prompt.note)
-        generate(self.body.model, self.body.tokenizer, prompt, options, voice, stop)
+        generate(Speaker(self.body.model, self.body.tokenizer), prompt, options, voice, stop)
         voice.finish()
 
     def close(self) -> None:
@@ -323,7 +324,7 @@ def run(talk: Talk, work: Callable[[Talk], None]) -> None:
             work(talk)
     finally:
         for voice in talk.voices:
-            voice.finish(for_all.error)
+            voice.finish(NO_MEMORY if voice in talk.short else for_all.error)
         talk.over.set()
         talk.changed.set()
 

@@ -1,5 +1,6 @@
 """The models in memory: loaded when asked for, shared, gone when idle or when the room is needed."""
 
+import functools
 import gc
 import json
 import logging
@@ -18,8 +19,10 @@ import transformers
 from accelerate.hooks import remove_hook_from_submodules
 
 from merging.errors import MergeError
+from space.settings import machine_memory
 
-Load = Callable[[Path, int, Path], tuple[Any, Any]]
+Load = Callable[[Path, int, Path, float], tuple[Any, Any]]
+ROOMY, TIGHT = 0.9, 0.3  # share of the memory that weights may take; the rest is for what an answer needs
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Models:
         self.load = load or load_model
         self.clock = clock
         shutil.rmtree(scratch, ignore_errors=True)
+        self.share = ROOMY
         self.kept: dict[Path, Loaded] = {}
         self.reserved_bytes = 0  # of the budget, for what is not loaded here: merges in memory
         self.lock = threading.Lock()
@@ -74,10 +78,32 @@ class Models:
         size = weight_bytes(folder)
         self.make_room(size)
         scratch = self.scratch / secrets.token_hex(8)
-        model, tokenizer = self.load(folder, max(0, self.budget_bytes - self.reserved_bytes), scratch)
+        try:
+            model, tokenizer = self.load(folder, self.left(), scratch, self.share)
+        except (MemoryError, torch.OutOfMemoryError):
+            shutil.rmtree(scratch, ignore_errors=True)
+            free_memory()
+            raise
         with self.lock:
             self.kept[folder] = Loaded(model, tokenizer, size, users=1, scratch=scratch)
             return self.kept[folder]
+
+    def left(self) -> int:
+        """Bytes of the budget that no model has; what does not go in there stays on disk."""
+        with self.lock:
+            free = self.budget_bytes - self.reserved_bytes - sum(one.nbytes for one in self.kept.values())
+        return max(free, 0) if self.share == ROOMY else int(max(free, 0) * self.share)
+
+    @contextmanager
+    def tight(self) -> Iterator[None]:
+        """Models that are loaded now leave most of the memory alone."""
+        self.release()
+        self.share = TIGHT
+        try:
+            yield
+        finally:
+            self.share = ROOMY
+            self.release()
 
     def fit(self, folders: Sequence[Path]) -> bool:
         """Whether all of these can be in memory at once."""
@@ -108,11 +134,13 @@ class Models:
                     free += one.nbytes
         self.drop(gone)
 
-    def release(self, folder: Path | None = None) -> None:
-        """Let a model go, or all of them, unless it is in use."""
+    def release(self, folder: Path | None = None) -> bool:
+        """Let a model go, or all of them, unless it is in use; whether it has gone."""
         with self.lock:
             gone = [f for f, one in self.kept.items() if one.users == 0 and folder in (None, f)]
         self.drop(gone)
+        with self.lock:
+            return folder not in self.kept
 
     def drop(self, folders: Sequence[Path]) -> None:
         with self.lock:
@@ -140,29 +168,34 @@ class Models:
         self.release()
 
 
-def load_model(folder: Path, budget_bytes: int, scratch: Path) -> tuple[Any, Any]:
+def load_model(folder: Path, budget_bytes: int, scratch: Path, share: float = ROOMY) -> tuple[Any, Any]:
     """Weights where accelerate places them within the budget: accelerator, memory, then the shards on disk as they lie.
 
-    No code of the model's own is run, and nothing but safetensors is read.
+    No code of the model's own is run, and nothing but safetensors is read. Raises what the machine raises when even
+    that is too much.
     """
     refuse_unloadable(folder)
-    try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes), offload_folder=scratch,
-            trust_remote_code=False, use_safetensors=True, local_files_only=True,
-        )  # fmt: skip
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (MemoryError, torch.OutOfMemoryError):
-        free_memory()
-        raise MergeError(f"There is not enough memory here for its {weight_bytes(folder):,} bytes. Chat with fewer "
-                         "models at once, or try again later.") from None  # fmt: skip
-    return model, tokenizer
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes, share), offload_folder=scratch,
+        trust_remote_code=False, use_safetensors=True, local_files_only=True,
+    )  # fmt: skip
+    return model, load_tokenizer(folder)
 
 
-def memory_limits(budget_bytes: int) -> dict[int | str, int]:
-    """For accelerate: the free memory of each GPU, then the budget in main memory; what is left stays on disk."""
+@functools.lru_cache(maxsize=3)
+def kept_in_worker(folder: Path) -> Loaded:
+    """A model in a process that is lent a GPU: the process goes with the loan, and the models with it."""
+    return Loaded(*load_model(folder, machine_memory() // 2, folder / "unused"), weight_bytes(folder))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def memory_limits(budget_bytes: int, share: float) -> dict[int | str, int]:
+    """For accelerate: a share of the free memory of each GPU, then the budget in main memory; the rest is on disk."""
     gpus = range(torch.cuda.device_count())
-    return {gpu: int(torch.cuda.mem_get_info(gpu)[0] * 0.9) for gpu in gpus} | {"cpu": budget_bytes}
+    return {gpu: int(torch.cuda.mem_get_info(gpu)[0] * share) for gpu in gpus} | {"cpu": budget_bytes}
 
 
 def refuse_unloadable(folder: Path) -> None:

@@ -1,41 +1,103 @@
-"""What a finished merge can be compared with in chat: itself, its base, each of its parents."""
+"""What can have a pane in chat: a finished merge, its base, each of its parents, the owner's other merges."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from merging.recipe import ModelRef, Recipe, all_models, merged_inputs
-from space.chat import Pane
+from space.chat import Pane, alone
+from space.ensemble import ensemble
 from space.fetch import Parents
 from space.viewer import Viewer
 
 MERGE = "Merge"
+ENSEMBLE = "Ensemble of the parents: the expensive yardstick"
+WEIGHTED = "Ensemble of the parents, weighted as in the recipe"
+
+Kind = Literal["merge", "base", "parent", "other", "ensemble"]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A model that can have a pane; `ref` is None for the merge itself."""
+    """One that can have a pane. Read from `folder` where it is a merge of this machine, else from the Hub."""
 
     label: str
-    ref: ModelRef | None
-    row: int = 0  # its row in the recipe, from 1; 0 for the base and for the merge
+    kind: Kind
+    key: str  # who it is, whatever it is called: the job of a merge, the pinned name of a parent
+    refs: tuple[ModelRef, ...] = ()
+    folder: Path | None = None
+    row: int = 0  # its row in the recipe, from 1; 0 for what is not in a row
+    weights: tuple[float, ...] = ()  # of an ensemble
 
-    def pane(self, merged: Path, parents: Parents, viewer: Viewer) -> Pane:
-        if self.ref is None:
-            return Pane(self.label, lambda tell: merged)
-        return Pane(self.label, finder(self.ref, parents, viewer))
+    def pane(self, parents: Parents, viewer: Viewer) -> Pane:
+        def files(tell: Tell) -> list[Path]:
+            if self.folder is not None:
+                return [self.folder]
+            return [parents.folder(ref, viewer, tell) for ref in self.refs]
+
+        return Pane(self.label, files, partial(ensemble, weights=self.weights) if self.weights else alone)
 
 
-def finder(ref: ModelRef, parents: Parents, viewer: Viewer) -> Callable[[Callable[[str], None]], Path]:
-    return lambda tell: parents.folder(ref, viewer, tell)
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A merge on this machine."""
+
+    job: str
+    title: str
+    folder: Path
 
 
-def choices(recipe: Recipe) -> list[Choice]:
-    """The merge first, then the base, then the others in the recipe's order. Labels are repo IDs where those tell the
-    models apart, else with their revisions."""
+def choices(recipe: Recipe, merge: Finished, others: Sequence[Finished] = ()) -> list[Choice]:
+    """The merge first, then the base, the others of its recipe in order, and the owner's other merges."""
+    own = Choice(MERGE, "merge", f"merge:{merge.job}", folder=merge.folder)
+    beside = [Choice(one.title, "other", f"merge:{one.job}", folder=one.folder) for one in others]
+    return told_apart([own, *parents_of(recipe), *ensembles(recipe), *beside])
+
+
+def ensembles(recipe: Recipe) -> list[Choice]:
+    """The parents' mean, each alike; and as the recipe weighs them, where that is another mean. Not of stacked layers,
+    where the merge stands for no mean of its parents."""
+    merged = merged_inputs(recipe)
+    if recipe.slices or len(merged) < 2:
+        return []
+    refs = tuple(one.model for one in merged)
+    key = "ensemble of " + ", ".join(map(str, refs))
+    alike = Choice(ENSEMBLE, "ensemble", key, refs, weights=(1.0,) * len(refs))
+    given = [one.parameters.get("weight", 1.0) for one in merged]
+    numbers = tuple(float(one) for one in given if isinstance(one, int | float) and one > 0)
+    if len(numbers) < len(refs) or len(set(numbers)) == 1:
+        return [alike]
+    return [alike, Choice(WEIGHTED, "ensemble", f"{key} by {numbers}", refs, weights=numbers)]
+
+
+def parents_of(recipe: Recipe) -> list[Choice]:
+    """The base, then the parents. Labels are repo IDs where those tell the models apart, else with their revisions."""
     refs = all_models(recipe)
     paths = [ref.path for ref in refs]
-    labels = [ref.path if paths.count(ref.path) == 1 else str(ref) for ref in refs]
     rows = {one.model: row for row, one in enumerate(merged_inputs(recipe), 1)}
-    parents = (Choice(label, ref, rows.get(ref, 0)) for label, ref in zip(labels, refs, strict=True))
-    return [Choice(MERGE, None), *parents]
+    return [
+        Choice(
+            ref.path if paths.count(ref.path) == 1 else str(ref), "parent" if ref in rows else "base", str(ref), (ref,),
+            row=rows.get(ref, 0),
+        )
+        for ref in refs
+    ]  # fmt: skip
+
+
+def told_apart(found: Sequence[Choice]) -> list[Choice]:
+    """Two of one name are numbered."""
+    seen: dict[str, int] = {}
+    apart = []
+    for one in found:
+        seen[one.label] = count = seen.get(one.label, 0) + 1
+        apart.append(replace(one, label=f"{one.label} ({count})") if count > 1 else one)
+    return apart
+
+
+def first_chosen(found: Sequence[Choice], most: int) -> list[str]:
+    """The merge and the last of its parents: what one looks at first."""
+    parents = [one.label for one in found if one.kind in ("base", "parent")]
+    return [found[0].label, *parents[-(most - 1) :]]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,19 @@ class Renderer:
                 [sys.executable, "-I", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, cwd="/", env={"PATH": "/usr/bin:/bin", "TZ": os.environ.get("TZ", "UTC")},
             )  # fmt: skip
+            weakref.finalize(self, end, self.process)  # also when Python ends
         return self.process
 
     def stop(self) -> None:
         if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
+            end(self.process)
             self.process = None
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Have a process end, and let go of its pipes."""
+    process.kill()
+    process.communicate()
 
 
 def read_line(pipe: int, seconds: float) -> bytes:

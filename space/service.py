@@ -14,19 +14,27 @@ from merging.errors import MergeError
 from merging.hub import Hub
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import CARD, pinned
-from space.chat import ChatOptions, Chats, Reply
+from merging.waiting import watched
+from space.book import Progress, read_book, run_book
+from space.chat import ChatOptions, Chats, Pane, Reply
+from space.expiry import Expiry
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.live import LiveMerges
 from space.models import Models
-from space.panes import Choice, choices
-from space.prompt import plain_messages
+from space.panes import Choice, Finished, choices
+from space.places import Places
+from space.prompt import Message, plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
-from space.settings import Settings, prepare_home
+from space.settings import Settings, kept_seconds, prepare_home
+from space.tally import Tally, tally
 from space.tasks import Tasks, engine_options
+from space.titles import lambdas
 from space.viewer import HubFor, Viewer
+from space.votes import VERDICTS, Vote, Votes
+from space.zero_gpu import borrowed_gpu
 
 NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memory has a plan of its own
 
@@ -34,24 +42,31 @@ NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memor
 class Service:
     """`queue` runs what takes long; `chats` answers; `hub_for` makes the Hub that a token sees."""
 
-    def __init__(self, settings: Settings, queue: Jobs, chats: Chats, parents: Parents, hub_for: HubFor = Hub) -> None:
+    def __init__(
+        self, settings: Settings, queue: Jobs, votes: Votes, chats: Chats, parents: Parents, hub_for: HubFor = Hub
+    ) -> None:
         self.settings = settings
         self.queue = queue
+        self.votes = votes
         self.chats = chats
         self.parents = parents
         self.hub_for = hub_for
         self.room = Room(settings)
+        self.expiry: Expiry | None = None
+        if keep := kept_seconds(settings):
+            self.expiry = Expiry(queue, keep, chats.models.release)
+            self.expiry.start()
         self.live = LiveMerges(settings, chats, settings.home / "live")
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
         return self.hub_for(viewer.token).search(text)
 
-    def check(self, recipe_yaml: str, viewer: Viewer) -> Check:
-        """What can be known before a merge: findings and cost."""
+    def check(self, recipe_yaml: str, viewer: Viewer, *, tick: Callable[[], None] = lambda: None) -> Check:
+        """What can be known before a merge: findings and cost. What `tick` raises stops it at once."""
         recipe = parse_recipe(recipe_yaml)
-        with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
-            return self.look(recipe, checkpoints)
+        with opened(recipe, self.hub_for(viewer.token).hurried(), self.settings, tick=tick) as checkpoints:
+            return watched(lambda: self.look(recipe, checkpoints), tick)
 
     def merge(
         self, recipe_yaml: str, viewer: Viewer, *, cached: bool = False, publish_as: str = "", private: bool = True
@@ -65,7 +80,7 @@ class Service:
         if publish_as:
             self.refuse_target(publish_as, viewer)
         recipe = parse_recipe(recipe_yaml)
-        with opened(recipe, self.hub_for(viewer.token), self.settings) as checkpoints:
+        with opened(recipe, self.hub_for(viewer.token).hurried(), self.settings) as checkpoints:
             found = self.look(recipe, checkpoints)
             if found.blocked:
                 raise MergeError("These models cannot be merged: " + blocking(found))
@@ -117,6 +132,7 @@ class Service:
         """The jobs of somebody who arrives; what they began before they signed in is theirs still."""
         if viewer.before:
             self.queue.hand_over(viewer.before, viewer.owner)
+            self.votes.hand_over(viewer.before, viewer.owner)
         return self.jobs(viewer)
 
     def cancel(self, id: str, viewer: Viewer) -> Job:
@@ -137,6 +153,7 @@ class Service:
         self.job(id, viewer)
         self.chats.models.release(self.model_folder(id))
         self.queue.forget(id, viewer.owner)
+        self.votes.forget(viewer.owner, id)
 
     def merged(self, id: str, viewer: Viewer) -> Job:
         """A merge of this viewer that is done."""
@@ -190,6 +207,26 @@ class Service:
         }  # fmt: skip
         return self.submit(viewer, "publish", repo_id, payload)
 
+    def publications(self, merge_id: str, viewer: Viewer) -> list[Job]:
+        """What was published of a merge, or is on its way, newest first."""
+        mine = self.queue.list(viewer.owner)
+        return [job for job in mine if job.kind == "publish" and job.payload.get("merge") == merge_id]
+
+    def verify(self, published_id: str, viewer: Viewer) -> Job:
+        """Queue the reading again of what a job of this viewer has published; one at a time."""
+        job = self.job(published_id, viewer)
+        if not job.result.get("url"):
+            raise MergeError(f"This job is a {job.kind} that is {job.state}; a publication that is done is needed.")
+        if (found := self.verification(published_id, viewer)) and found.active:
+            return found
+        payload = {"of": published_id, "repo_id": job.result["repo_id"]}
+        return self.submit(viewer, "verify", job.result["repo_id"], payload)
+
+    def verification(self, published_id: str, viewer: Viewer) -> Job | None:
+        """The newest verification of what a job has published."""
+        mine = self.queue.list(viewer.owner)
+        return next((job for job in mine if job.kind == "verify" and job.payload["of"] == published_id), None)
+
     def refuse_target(self, repo_id: str, viewer: Viewer) -> None:
         if reason := self.may_not_publish(viewer):
             raise MergeError(reason)
@@ -200,9 +237,20 @@ class Service:
         self.merged(job_id, viewer)
         return self.model_folder(job_id)
 
+    def files(self, job_id: str, viewer: Viewer) -> dict[str, Path]:
+        """The files of a merge by their names in it."""
+        folder = self.download(job_id, viewer)
+        found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+        return {path.relative_to(folder).as_posix(): path for path in found}
+
     def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
-        """What can be chatted with: the merge first, then the base and every parent."""
-        return choices(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
+        """What can be chatted with: the merge first, then its base and parents, then other merges of this viewer."""
+        job = self.merged(job_id, viewer)
+        others = [self.finished(one) for one in self.queue.list(viewer.owner) if is_kept(one) and one.id != job_id]
+        return choices(parse_recipe(job.payload["recipe"]), self.finished(job), others)
+
+    def finished(self, job: Job) -> Finished:
+        return Finished(job.id, " ".join([job.title, *lambdas(job)]), self.model_folder(job.id))
 
     def chat(
         self, job_id: str, labels: Sequence[str], conversations: Sequence[Sequence[Mapping[str, Any]]],
@@ -212,16 +260,56 @@ class Service:
 
         Leaving the loop stops the generation.
         """
+        panes = self.chosen(job_id, labels, viewer)
+        if len(conversations) != len(labels):
+            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
+        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
+        return self.chats.ask(panes, plain, within(options, self.settings))
+
+    def chosen(self, job_id: str, labels: Sequence[str], viewer: Viewer) -> list[Pane]:
         known = {one.label: one for one in self.panes(job_id, viewer)}
         if unknown := [label for label in labels if label not in known]:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:
             raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
-        if len(conversations) != len(labels):
-            raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
-        plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
-        panes = [known[label].pane(self.model_folder(job_id), self.parents, viewer) for label in labels]
-        return self.chats.ask(panes, plain, within(options, self.settings))
+        return [known[label].pane(self.parents, viewer) for label in labels]
+
+    def run_book(
+        self, job_id: str, labels: Sequence[str], text: str, options: ChatOptions, viewer: Viewer
+    ) -> Iterator[Progress]:
+        """Ask panes a whole prompt book. Every prompt takes its turn, so that other people come in between.
+
+        Leaving the loop stops it.
+        """
+        entries = read_book(text, max_chars=self.settings.max_turn_chars)
+        panes = {pane.label: pane for pane in self.chosen(job_id, labels, viewer)}
+        options = within(options, self.settings)
+
+        def ask(asked: Sequence[str], conversations: Sequence[list[Message]]) -> Iterator[list[Reply]]:
+            return self.chats.ask([panes[label] for label in asked], [list(one) for one in conversations], options)
+
+        return run_book(entries, labels, ask, lambda: self.chats.together(list(panes.values())))
+
+    def vote(
+        self, job_id: str, shown: Sequence[str], verdict: str, prompts: Sequence[str], viewer: Viewer
+    ) -> Tally:  # fmt: skip
+        """Keep a blind vote on the panes that were shown left and right, and count those on the two."""
+        known = {one.label: one for one in self.panes(job_id, viewer)}
+        if len(set(shown)) != 2 or not known.keys() >= set(shown):
+            raise MergeError(f"Two of {', '.join(known)} are needed for a vote, not {', '.join(shown) or 'nothing'}.")
+        if verdict not in VERDICTS:
+            raise MergeError(f"The vote is {verdict!r}, it must be one of {', '.join(VERDICTS)}.")
+        left, right = (known[label] for label in shown)
+        self.votes.add(viewer.owner, job_id, Vote(left.key, right.key, verdict, tuple(prompts)))
+        first, second = sorted((left, right), key=list(known.values()).index)
+        return tally(self.votes.of(viewer.owner, job_id), (first.key, first.label), (second.key, second.label))
+
+    def tallies(self, job_id: str, viewer: Viewer) -> list[Tally]:
+        """The merge beside each one that it was compared with."""
+        merge, *others = self.panes(job_id, viewer)
+        votes = self.votes.of(viewer.owner, job_id)
+        found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
+        return [one for one in found if one.votes]
 
     def may_not_try(self, recipe_yaml: str, found: Check) -> str:
         """Why the merge that was checked cannot be tried in memory, and what to do; empty where it can."""
@@ -255,9 +343,17 @@ class Service:
 
     def close(self) -> None:
         """Stop running jobs, which clean up, and let the models go."""
+        if self.expiry:
+            self.expiry.close()
         self.queue.close()
         self.live.close()
+        self.votes.close()
         self.chats.models.close()
+
+
+def is_kept(job: Job) -> bool:
+    """Whether a job is a merge that is done and lies here."""
+    return job.kind == "merge" and job.state == "done" and not job.result.get("url")
 
 
 def blocking(found: Check, besides: Sequence[str] = ()) -> str:
@@ -286,9 +382,12 @@ def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     queue = Jobs(
         settings.home / "journal.sqlite",
         Tasks(settings, hub_for).run,
-        max_per_owner=settings.max_jobs_per_owner,
-        queue_length=settings.queue_length,
-    )
+        places=Places(
+            settings.max_jobs_per_owner, settings.max_jobs_per_visitor, settings.max_jobs_of_visitors,
+            settings.queue_length,
+        ),
+    )  # fmt: skip
     models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
-    return Service(settings, queue, Chats(models), parents, hub_for)
+    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
+    return Service(settings, queue, Votes(settings.home / "journal.sqlite"), chats, parents, hub_for)

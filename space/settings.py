@@ -12,7 +12,7 @@ from merging.errors import MergeError
 LIMITS = (
     "memory_bytes", "chat_memory_bytes", "shard_bytes", "models_bytes", "threads", "max_models", "max_jobs_per_owner",
     "queue_length", "idle_seconds", "max_new_tokens", "max_turn_chars", "max_panes", "merge_bytes", "spare_disk_bytes",
-    "spare_memory_bytes",
+    "spare_memory_bytes", "max_jobs_per_visitor", "max_jobs_of_visitors", "keep_days",
 )  # fmt: skip
 
 
@@ -26,6 +26,7 @@ class Settings:
     demo_token: str = field(default="", repr=False)
     folders: bool = False  # may folders of this machine be given as models
     device: str = "auto"
+    zero_gpu: bool = False  # a GPU is lent to each answer; merges stay on the CPU
     memory_bytes: int = 1_000_000_000  # of one merge
     chat_memory_bytes: int = 8_000_000_000  # of all models loaded for chat
     shard_bytes: int = 5_000_000_000
@@ -36,7 +37,10 @@ class Settings:
     spare_disk_bytes: int = 1_000_000_000  # kept free: a job that finds less stops
     spare_memory_bytes: int = 200_000_000
     max_jobs_per_owner: int = 3  # waiting or running
+    max_jobs_per_visitor: int = 1  # who has not signed in, by their browser's cookie
+    max_jobs_of_visitors: int = 4  # of all who have not signed in
     queue_length: int = 32
+    keep_days: int = 7  # on a Space, what has ended goes after so long, with its files
     idle_seconds: int = 600  # a model that nobody asked for so long leaves memory
     max_new_tokens: int = 1024
     max_turn_chars: int = 20_000
@@ -46,6 +50,11 @@ class Settings:
     def cores(self) -> int:
         """The threads of a merge: those that were asked for, else one for each core."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+def kept_seconds(settings: Settings) -> float | None:
+    """How long what has ended is kept; None on one's own machine, where it stays."""
+    return settings.keep_days * 86400.0 if settings.hosted else None
 
 
 def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings:
@@ -61,9 +70,14 @@ def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings
         hosted=hosted,
         demo=demo,
         folders=not hosted,
-        device=environ.get("ALLOY_DEVICE", "auto"),
+        device="cpu" if (zero_gpu := is_zero_gpu(environ)) else environ.get("ALLOY_DEVICE", "auto"),
+        zero_gpu=zero_gpu,
         **limits,
     )
+
+
+def is_zero_gpu(environ: Mapping[str, str]) -> bool:
+    return environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:

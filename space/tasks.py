@@ -1,22 +1,24 @@
-"""What a job does: merge into its folder, in a process of its own, or publish a merge."""
+"""What a job does: merge into its folder, in a process of its own, publish a merge, or verify what was published."""
 
 import json
 import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from concurrent.futures import wait
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from merging.compatibility import Finding
 from merging.engine import Options, Progress, merge
 from merging.errors import MergeError
-from merging.hub import Delivery
+from merging.hub import Delivery, Verified, verify
 from merging.perseverance import persevere
-from merging.recipe import parse_recipe
+from merging.recipe import ModelRef, parse_recipe
 from merging.report import CARD, RECIPE, REPORT
+from merging.waiting import TICK, in_thread
 from space.inputs import opened
 from space.jobs import Cancelled, Job, Report
 from space.room import Room, unwritten
@@ -34,8 +36,13 @@ class Tasks:
         self.room = Room(settings)
 
     def run(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """A merge is computed in a process of its own; a publication only waits for the network."""
-        return run_apart(self.merge, job, report) if job.kind == "merge" else self.publish(job, report)
+        """A merge is computed in a process of its own; the others only wait for the network."""
+        match job.kind:
+            case "merge":
+                return run_apart(self.merge, job, report)
+            case "verify":
+                return self.verify(job, report)
+        return self.publish(job, report)
 
     def merge(self, job: Job, report: Reporter) -> Mapping[str, Any]:
         """Weights are read by byte range where they lie; what was staged goes when the owner cancels.
@@ -124,6 +131,28 @@ class Tasks:
         report.log(f"Published at {url}")
         shutil.rmtree(staged)
         return {"url": url, "repo_id": asked["repo_id"], "private": asked["private"]}
+
+    def verify(self, job: Job, report: Report) -> Mapping[str, Any]:
+        """Read a published model again, all of it, in a thread that one need not wait for."""
+        hub, repo_id = self.hub_for(report.secret or token_here(self.settings)), job.payload["repo_id"]
+        found = Verified(0, 0)
+
+        def read() -> None:
+            nonlocal found
+            with closing(hub.open_repo(ModelRef(repo_id))) as repo:
+                for step in verify(repo):
+                    found = step
+
+        try:
+            doing = in_thread(read)
+            while not wait([doing], timeout=TICK).done:
+                report.check()
+                report.progress(found.read_bytes, found.total_bytes, f"{len(found.shards)} of {found.of} shards")
+            doing.result()
+        finally:
+            hub.stop()
+        report.progress(found.total_bytes, found.total_bytes)
+        return {"repo_id": repo_id, "shards": [asdict(shard) for shard in found.shards], "faults": [*found.faults]}
 
 
 @contextmanager

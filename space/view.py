@@ -1,17 +1,18 @@
 """What the page shows, as HTML: values in, text out. Everything that comes from outside is escaped here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from merging.compatibility import Check, Finding
-from merging.errors import MergeError
 from merging.methods import Method
-from merging.recipe import parse_recipe
+from space.book import Result
 from space.form import Form
 from space.jobs import Job
 from space.settings import Settings
+from space.titles import lambdas
 from space.viewer import Viewer
-from space.words import STATES, ago, count, duration, size
+from space.words import STATES, ago, ahead, count, duration, size
 
 MARKS = {"block": ("✗", "Blocks the merge"), "warn": ("!", "Look at this"), "ok": ("✓", "Fits")}
 JOB_MARKS = {
@@ -23,6 +24,12 @@ JOB_MARKS = {
     "cancelled": "-",
     "interrupted": "!",
 }
+READ = {
+    "whole": "Every byte read again: its SHA-256 is that of the report.",
+    "header": "The size, the Hub's SHA-256 and the header are as reported.",
+    "nothing": "Not read.",
+}
+KINDS = {"merge": "merge", "publish": "publication", "verify": "verification"}
 POLL_SECONDS = 0.5
 
 
@@ -31,8 +38,8 @@ def header(viewer: Viewer, *, demo: bool) -> str:
     who = f"Signed in as <b>{escape(viewer.account.name)}</b>" if viewer.account else "Not signed in"
     note = '<span class="pill">demo models</span>' if demo else ""
     return (
-        '<div class="masthead"><div><h1>Alloy</h1><p>Merge fine-tuned language models. '
-        f'See first whether they fit.</p></div><p class="who">{note} {who}</p></div>'
+        '<div class="masthead"><div><h1>Alloy</h1><p>One language model out of several '
+        f'fine-tunes, without training.</p></div><p class="who">{note} {who}</p></div>'
     )
 
 
@@ -48,6 +55,7 @@ def limits(settings: Settings) -> str:
         f"A merge takes up to {settings.max_models} models and reads up to {size(settings.merge_bytes)}.",
         f"Each person can have {count(settings.max_jobs_per_owner, 'job')} waiting or running; the queue holds "
         f"{settings.queue_length}. One merge runs at a time.",
+        *visitor_limits(settings),
         f"A message has up to {settings.max_turn_chars:,} characters, an answer {settings.max_new_tokens:,} tokens.",
         f"A model that nobody asks for {duration(settings.idle_seconds)} leaves memory, until it is asked.",
         f"{size(settings.spare_disk_bytes)} of disk and {size(settings.spare_memory_bytes)} of memory are kept free; a "
@@ -57,6 +65,17 @@ def limits(settings: Settings) -> str:
     return f'<details class="limits"><summary>Limits here</summary><ul>{items}</ul></details>'
 
 
+def visitor_limits(settings: Settings) -> list[str]:
+    """What holds only where strangers share the machine."""
+    if not settings.hosted:
+        return []
+    return [
+        f"Without a sign-in it is {count(settings.max_jobs_per_visitor, 'job')}, and "
+        f"{settings.max_jobs_of_visitors} for all such visitors together.",
+        f"What has ended is removed with its files after {count(settings.keep_days, 'day')}.",
+    ]
+
+
 def notice(text: str) -> str:
     """A line over the whole page."""
     return f'<p class="notice" role="alert">{escape(text)}</p>' if text else ""
@@ -64,7 +83,14 @@ def notice(text: str) -> str:
 
 def empty(title: str, text: str, *, busy: bool = False) -> str:
     """What a stage shows before there is anything to show."""
-    return f'<div class="empty{" busy" if busy else ""}"><h2>{escape(title)}</h2><p>{escape(text)}</p></div>'
+    said = " data-say" if busy else ""
+    return f'<div class="empty{" busy" if busy else ""}"><h2{said}>{escape(title)}</h2><p>{escape(text)}</p></div>'
+
+
+def steps(title: str, lines: Iterable[tuple[str, str]]) -> str:
+    """The way through the page, for who sees it for the first time: a word for each step, and what it brings."""
+    items = "".join(f"<li><b>{escape(word)}</b> {escape(text)}</li>" for word, text in lines)
+    return f'<div class="empty"><h2>{escape(title)}</h2><ol class="steps">{items}</ol></div>'
 
 
 def problem(title: str, text: str) -> str:
@@ -102,7 +128,8 @@ def verdict(check: Check, *, stale: bool = False) -> str:
     old = '<p class="note warn">The recipe has changed since this check. Check again.</p>' if stale else ""
     cost = next((f.title for f in check.findings if f.id == "cost"), "")
     price = f'<p class="cost">{escape(cost)}</p>' if cost and not blocks else ""
-    return f'<div class="verdict {kind}"><h2><span>{MARKS[kind][0]}</span>{escape(words)}</h2>{price}</div>{old}'
+    mark = f'<span aria-hidden="true">{MARKS[kind][0]}</span>'
+    return f'<div class="verdict {kind}"><h2 data-say>{mark}{escape(words)}</h2>{price}</div>{old}'
 
 
 def about(seconds: float) -> str:
@@ -151,7 +178,7 @@ def lower_first(text: str) -> str:
 
 def job_panel(job: Job) -> str:
     """A job as it stands: state, bar, figures. The same height in every state, so that nothing jumps."""
-    share = fraction(job)
+    share, detail = fraction(job), "" if job.state == "done" else escape(job.detail)
     before = max(0.0, share - 100 * (job.rate or 0) * POLL_SECONDS / job.total_bytes) if job.total_bytes else share
     bar = (
         f'<div class="progress" role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" '
@@ -159,9 +186,9 @@ def job_panel(job: Job) -> str:
         f'<div style="--from:{before:.2f}%;width:{share:.2f}%"></div></div>'
     )
     return (
-        f'<div class="job {job.state}"><h2><span class="mark">{JOB_MARKS[job.state]}</span> {escape(job.title)}</h2>'
-        f'<p class="state" aria-live="polite">{state_line(job)}</p>{bar}'
-        f'<p class="figures">{figures(job)}</p><p class="detail">{escape(job.detail) or "&nbsp;"}</p></div>'
+        f'<div class="job {job.state}"><h2><span class="mark" aria-hidden="true">{JOB_MARKS[job.state]}</span> '
+        f'{escape(job.title)}</h2><p class="state" data-say>{state_line(job)}</p>{bar}'
+        f'<p class="figures">{figures(job)}</p><p class="detail">{detail or "&nbsp;"}</p></div>'
     )
 
 
@@ -193,29 +220,51 @@ def figures(job: Job) -> str:
     return "".join(f"<span>{p}</span>" for p in parts)
 
 
-def job_label(job: Job) -> str:
-    """One line of the list of my jobs. Plain text: it labels a radio button."""
+def job_label(job: Job, kept: float | None = None) -> str:
+    """One line of the list of my jobs. Plain text: it labels a radio button. `kept` is how many seconds after its end a
+    job is removed, if ever."""
     share = f" {fraction(job):.0f} %" if job.state == "running" else ""
-    what = {"merge": "merge", "publish": "publication"}.get(job.kind, job.kind)
+    state = "not as its report says" if job.result.get("faults") else f"{STATES[job.state].lower()}{share}"
+    mark = JOB_MARKS["failed" if job.result.get("faults") else job.state]
     written = job.result.get("bytes") if job.state == "done" else None
-    parts = [job.title, *lambdas(job), what, f"{STATES[job.state].lower()}{share}", ago(job.created)]
-    return f"{JOB_MARKS[job.state]} " + " · ".join([*parts, size(written)] if written else parts)
+    parts = [job.title, *lambdas(job), KINDS.get(job.kind, job.kind), state, ago(job.created)]
+    return f"{mark} " + " · ".join([*parts, *([size(written)] if written else []), *removal(job, kept)])
 
 
-def lambdas(job: Job) -> list[str]:
-    """What tells merges of the same models apart."""
-    try:
-        recipe = parse_recipe(job.payload["recipe"])
-    except (KeyError, MergeError):  # no merge, or one of an older version
-        return []
-    given = [one.parameters.get("weight") for one in recipe.models if one.model != recipe.base]
-    shown = [f"{value:g}" for value in given if isinstance(value, int | float)]
-    return [f"λ {', '.join(shown)}"] if shown else []
+def removal(job: Job, kept: float | None) -> list[str]:
+    return [f"removed {ahead(job.ended + kept)}"] if kept and job.ended and not job.active else []
 
 
 def log_lines(lines: Iterable[str]) -> str:
     text = "\n".join(escape(line) for line in lines)
     return f'<pre class="log" tabindex="0">{text or "Nothing yet."}</pre>'
+
+
+def downloads(files: Mapping[str, tuple[str, int]], kept: float | None) -> str:
+    """The files of a merge, each with the address where it is found and its size."""
+    rows = "".join(
+        f'<li><a href="{escape(where)}" download>{escape(name)}</a> <span>{size(nbytes)}</span></li>'
+        for name, (where, nbytes) in files.items()
+    )
+    stay = f" They are kept here for {duration(kept)}." if kept else ""
+    whole = size(sum(nbytes for _, nbytes in files.values()))
+    return f'<p class="note quiet">{count(len(files), "file")}, {whole}.{stay}</p><ul class="files">{rows}</ul>'
+
+
+def verification(job: Job | None) -> str:
+    """A published model that is read again, and what was verified of each shard."""
+    if job is None or job.state != "done":
+        return job_panel(job) if job else ""
+    faults = job.result["faults"]
+    kind, words = ("block", "Not what its report says.") if faults else ("ok", "What is published is what was merged.")
+    rows = "".join(shard_row(shard) for shard in job.result["shards"])
+    head = f'<div class="verdict {kind}" role="status"><h2><span>{MARKS[kind][0]}</span>{words}</h2></div>'
+    return f'{head}<table class="findings shards"><tbody>{rows}</tbody></table>'
+
+
+def shard_row(shard: Mapping[str, Any]) -> str:
+    words = f"{MARKS['block'][0]} {shard['fault']}" if shard["fault"] else f"{MARKS['ok'][0]} {READ[shard['read']]}"
+    return f"<tr><td>{escape(shard['file'])}</td><td>{size(shard['nbytes'])}</td><td>{escape(words)}</td></tr>"
 
 
 def published(job: Job) -> str:
@@ -225,3 +274,40 @@ def published(job: Job) -> str:
         return ""
     name = escape(url.split("/", 3)[-1])
     return f'<p class="published">Published: <a href="{escape(url)}" target="_blank" rel="noopener">{name}</a></p>'
+
+
+# -- judge -----------------------------------------------------------------------------------------------------------
+
+
+def book_progress(done: int, total: int, text: str) -> str:
+    share = 100 * done / max(total, 1)
+    return (
+        f'<p class="note" aria-live="polite">{escape(text)} {done} of {total} answers.</p>'
+        f'<div class="progress" role="progressbar" aria-label="Prompt book" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share:.0f}"><div style="--from:{share:.2f}%;width:{share:.2f}%"></div></div>'
+    )
+
+
+def book_table(rows: Sequence[Result], panes: Sequence[str]) -> str:
+    """Prompts down, panes across. What models wrote is shown as text."""
+    head = "".join(f"<th>{escape(one)}</th>" for one in ("Prompt", *panes))
+    body = "".join(book_row(row, panes) for row in rows)
+    return f'<div class="book" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def book_row(row: Result, panes: Sequence[str]) -> str:
+    """One line of the table for each turn, so that answers stand beside their prompt."""
+    lines, answered = [], 0
+    for number, (prompt, answers) in enumerate(row.entry.turns):
+        cells = "".join(book_cell(row, pane, answered) if answers else "<td>(given)</td>" for pane in panes)
+        kind = ' class="more"' if number else ""
+        lines.append(f"<tr{kind}><th><pre>{escape(prompt)}</pre></th>{cells}</tr>")
+        answered += answers
+    return "".join(lines)
+
+
+def book_cell(row: Result, pane: str, number: int) -> str:
+    texts = row.answers.get(pane, ())
+    text = f"<pre>{escape(texts[number]) or '(nothing)'}</pre>" if number < len(texts) else ""
+    error = note(row.errors.get(pane, ""), "error") if number == len(texts) - 1 else ""
+    return f'<td data-pane="{escape(pane)}">{text}{error}</td>'

@@ -13,6 +13,7 @@ import gradio as gr
 
 from merging.errors import MergeError
 from merging.hub import Account, Hub, TokenRefused, local_token
+from space.places import VISITOR_OWNER
 from space.settings import Settings
 from space.sign_in import VISITOR, session_of, signed_out
 
@@ -30,7 +31,7 @@ MAX_KNOWN = 10_000
 class Viewer:
     """One caller. `owner` is the key of their jobs; the token lives in memory and is never shown."""
 
-    owner: str  # "hf:<name>" signed in on a Space, "local" on a laptop, "anon:<hash of the session>" otherwise
+    owner: str  # "hf:<id of the account>" on a Space, "anon:<hash>" of the browser there, "local" on a laptop
     account: Account | None = None
     token: Token = field(default=False, repr=False)
     before: str = ""  # the owner they were until they signed in, in the same browser
@@ -74,14 +75,14 @@ def visitor(request: gr.Request | None, token: gr.OAuthToken | None, hub_for: Hu
     if account is None:
         raise MergeError("The Hub does not say who you are. Try again in a minute, or sign out and in again.")
     before = anonymous(request) if VISITOR in session_of(request) else ""
-    return Viewer(f"hf:{account.name}", account, token.token, before)
+    return Viewer(f"hf:{account.id}", account, token.token, before)
 
 
 def anonymous(request: gr.Request | None) -> str:
     """By the number in the browser's cookie, else by that of the tab. It is what its owner is known by, so the journal
     keeps only a hash of it."""
     number = session_of(request).get(VISITOR) or (request.session_hash if request is not None else None)
-    return "anon:" + hashlib.sha256((number or secrets.token_hex()).encode()).hexdigest()[:24]
+    return VISITOR_OWNER + hashlib.sha256((number or secrets.token_hex()).encode()).hexdigest()[:24]
 
 
 # hash of a token -> when the Hub was asked, and whose it is or why it is nobody's

@@ -37,6 +37,8 @@ def duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
+    if minutes >= 48 * 60:
+        return f"{minutes / 1440:.0f} days"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
@@ -48,6 +50,15 @@ def ago(then: float, now: float | None = None) -> str:
     if passed < 36 * 3600:
         return f"{duration(passed)} ago"
     return f"{passed / 86400:.0f} days ago"
+
+
+def ahead(then: float, now: float | None = None) -> str:
+    left = then - (time.time() if now is None else now)
+    if left < 60:
+        return "soon"
+    if left < 36 * 3600:
+        return f"in {duration(left)}"
+    return f"in {left / 86400:.0f} days"
 
 
 def count(number: int, one: str, many: str = "") -> str:

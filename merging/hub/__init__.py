@@ -5,7 +5,7 @@ from merging.hub.client import check_repo_id
 from merging.hub.delivery import Delivery
 from merging.hub.publication import Upload
 from merging.hub.repo import HubRepo
-from merging.hub.verification import Verified, verify
+from merging.hub.verification import ShardCheck, Verified, verify
 from merging.hub.words import HubFault, TokenRefused, UnknownRepo
 from merging.patience import Patience
 
@@ -16,6 +16,7 @@ __all__ = [
     "HubFault",
     "HubRepo",
     "Patience",
+    "ShardCheck",
     "TokenRefused",
     "UnknownRepo",
     "Upload",

@@ -35,6 +35,7 @@ class Account:
     fullname: str
     orgs: tuple[str, ...]  # in which the account may create models
     can_write: bool
+    id: str  # stays the same when the account is renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,18 @@ class Hub:
     def client(self) -> Client:
         return Client(self.token, self.patience, self.stopped)
 
+    def hurried(self) -> "Hub":
+        """The same for somebody who waits for the answer."""
+        return replace(self, patience=self.patience.hurried())
+
     def stop(self) -> None:
         """Have all calls of this caller end soon, and the reading of what they opened."""
         self.stopped.set()
 
     def open(self, ref: ModelRef) -> Source:
+        return self.open_repo(ref)
+
+    def open_repo(self, ref: ModelRef) -> HubRepo:
         """Pin the revision to a commit SHA, check that its content may be read, list its files."""
         check_repo_id(ref.path)
         api = self.client.api
@@ -120,7 +128,7 @@ class Hub:
         me = self.client.ask("your account", self.client.api.whoami)
         role = me.get("auth", {}).get("accessToken", {}).get("role", "")
         orgs = tuple(str(org["name"]) for org in me.get("orgs", []) if org.get("roleInOrg") != "read")
-        return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, can_write=role != "read")
+        return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, role != "read", str(me["id"]))
 
     def publish(self, folder: Path, repo_id: str, *, private: bool, message: str) -> Iterator[Upload]:
         """Create the repo (refused when it exists), send every file, make one commit. Yields progress.

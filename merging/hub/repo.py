@@ -4,7 +4,7 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +29,8 @@ from merging.waiting import TICK, in_thread, outcome, stopped
 WHOLE, IN_PART = "sha256", "not read whole"  # what `verified` says of a file
 NO_CHECKSUM = "no checksum on the Hub"
 IN_CACHE = "read from the cache of this machine"
-ODD_ORDER = "not read in order"
+ODD_ORDER = "read whole, but not in order, so its checksum is not known"
+SEVERAL = "read by several runs, none of which had the checksum of it all"  # after a kill
 
 
 class OddAnswer(httpx2.TransportError):
@@ -145,6 +146,14 @@ class HubRepo:
         if self.coming:
             self.coming.finish()
         return self.expected
+
+    def checked(self) -> Collection[str]:
+        return self.coming.checked() if self.coming else ()
+
+    def recall(self, files: Collection[str], right: Collection[str]) -> None:
+        for file in files:
+            if self.expected.get(file) != IN_CACHE:
+                self.expected[file] = WHOLE if file in right else SEVERAL
 
     def stop(self) -> None:
         self.halted.set()

@@ -204,7 +204,8 @@ def mean_by_standing(
 def count_high_halves(scores: Tensor, counts: Counts) -> None:
     bins = counts.shape[1]
     for row, count in zip(scores.view(torch.int32), counts, strict=True):
-        count += torch.bincount(row >> 16 & (bins - 1), minlength=bins).cpu().numpy()
+        places = (row >> 16 & (bins - 1)) * 2 + (row & (LOW - 1) != 0)
+        count += torch.bincount(places, minlength=2 * bins).view(bins, 2).cpu().numpy()
 
 
 def count_low_halves(scores: Tensor, bins: Bins, mask: int, counts: Counts) -> None:

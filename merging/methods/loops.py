@@ -598,12 +598,23 @@ def add_standing(x, scores, low, high, cut, largest, change, total):
 
 
 @compiled
-def count_high_halves(scores, counts):  # adds to int64 [n, 32768], which leaves out the signs, or [n, 65536]
-    mask = np.uint32(counts.shape[1] - 1)
+def count_high_halves(scores, counts):  # adds to int64 [n, 32768, 2], which leaves out the signs, or [n, 65536, 2]
+    places, mask = np.empty(TILE, np.uint32), np.uint32(counts.shape[1] - 1)
     for k in range(len(scores)):
-        bits, row = scores[k].view(np.uint32), counts[k]
-        for i in range(bits.size):
-            row[bits[i] >> np.uint32(16) & mask] += 1
+        row = counts[k].reshape(-1)
+        for at in range(0, scores.shape[1], TILE):
+            count_places(scores[k, at : at + TILE].view(np.uint32), mask, places, row)
+
+
+@compiled
+def count_places(bits, mask, places, counts):
+    """Twice the upper half of each, and 1 more where the lower half is not zero."""
+    for i in range(bits.size):
+        high = np.uint32(np.uint32(bits[i] >> np.uint32(16)) & mask)
+        rest = np.uint32(np.uint32(bits[i] & np.uint32(0xFFFF)) != np.uint32(0))
+        places[i] = np.uint32(np.uint32(high + high) + rest)
+    for i in range(bits.size):
+        counts[places[i]] += 1
 
 
 @compiled

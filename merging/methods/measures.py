@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -28,7 +29,7 @@ def magnitude_cuts(shape: Shape, settings: Settings) -> Generator[Pass, Counts, 
     ranks = [min(numel, max(1, int(density * numel))) if density > 0 else 0 for density in settings["density"]]
     if all(k in (0, numel) for k in ranks):
         return tuple(0.0 if k else NOTHING for k in ranks)
-    found = yield from kth_largest([(max(k, 1),) for k in ranks], changes)
+    found = yield from kth_largest([(k or max(ranks),) for k in ranks], changes)
     return tuple(0.0 if k == numel else cut if k else NOTHING for k, (cut,) in zip(ranks, found, strict=True))
 
 
@@ -60,7 +61,8 @@ def kth_largest(ranks: Ranks, of: Scores) -> Generator[Pass, Counts, list[tuple[
     """Of each row of scores the k-th largest magnitude, for each of its ranks k (from 1). Exact; nothing is sorted.
 
     The bits of a positive float32 grow with its value: counting the upper half of the bits finds the bin in which the
-    k-th largest lies, counting the lower half inside that bin finds the value.
+    k-th largest lies, counting the lower half inside that bin finds the value. Where bfloat16 numbers are close, their
+    differences have lower halves of zero, nearly all; so those are counted apart, and mostly one pass is enough.
     """
     high = yield partial(count_high_halves, of=of)
     return (yield from kth_inside(high, ranks, of))
@@ -68,21 +70,26 @@ def kth_largest(ranks: Ranks, of: Scores) -> Generator[Pass, Counts, list[tuple[
 
 def kth_inside(high: Counts, ranks: Ranks, of: Scores) -> Generator[Pass, Counts, list[tuple[float, ...]]]:
     """The rest of `kth_largest`, where the upper halves have been counted."""
-    found = [[find_bin(counts, k) for k in row] for counts, row in zip(high, ranks, strict=True)]
-    bins = np.array([[b for b, _ in row] for row in found], np.uint32)
+    found = [[find_place(counts, k) for k in row] for counts, row in zip(high, ranks, strict=True)]
+    if all(place.is_value for row in found for place in row):
+        return [tuple(value(place.high, 0) for place in row) for row in found]
+    bins = np.array([[place.high for place in row] for row in found], np.uint32)
     low = yield partial(count_low_halves, of=of, bins=bins, mask=high.shape[1] - 1)
     return [
-        tuple(value(b, find_low(counts, b, rest)) for (b, rest), counts in zip(row, inside, strict=True))
+        tuple(value(place.high, find_low(counts, place)) for place, counts in zip(row, inside, strict=True))
         for row, inside in zip(found, low, strict=True)
     ]
 
 
 def count_high_halves(grains: Iterator[Block], of: Scores, bins: int = HIGH_BINS) -> Counts:
-    """How many scores of each row have which upper half: int64 [rows, bins]. With 65536 bins signs count as well."""
+    """How many scores of each row have which upper half, with a lower half of zero and another: int64 [rows, bins, 2].
+
+    With 65536 bins signs count as well.
+    """
     counts: Counts | None = None
     for block in grains:
         scores = of(block)
-        counts = np.zeros((len(scores), bins), np.int64) if counts is None else counts
+        counts = np.zeros((len(scores), bins, 2), np.int64) if counts is None else counts
         forms(scores).count_high_halves(scores, counts)
     assert counts is not None, "a block has a grain"
     return counts
@@ -97,17 +104,31 @@ def count_low_halves(grains: Iterator[Block], of: Scores, bins: Bins, mask: int)
     return counts
 
 
-def find_bin(counts: Counts, k: int) -> tuple[int, int]:
-    """The upper half of the k-th largest, and which of the largest with that upper half it is."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the k-th largest lies."""
+
+    high: int  # the upper half of its bits
+    rank: int  # which of the largest with that upper half it is
+    is_value: bool  # its lower half is zero
+
+
+def find_place(counts: Counts, k: int) -> Place:
+    """From the counts of one row: [bins, 2]."""
+    totals = counts.sum(1)
     if len(counts) == HIGH_BINS:
-        return find(counts, k)
+        high, rank = find(totals, k)
+        return Place(high, rank, bool(rank > counts[high, 1]))  # the others are larger
     ascending = np.r_[2 * HIGH_BINS - 1 : HIGH_BINS - 1 : -1, 0:HIGH_BINS]  # negative ones are in reverse
-    at, rest = find(counts[ascending], k)
-    return int(ascending[at]), rest
+    at, rank = find(totals[ascending], k)
+    high = int(ascending[at])
+    return Place(high, rank, bool(rank > counts[high, 1] if high < HIGH_BINS else rank <= counts[high, 0]))
 
 
-def find_low(counts: Counts, high: int, k: int) -> int:
-    return find(counts, k)[0] if high < HIGH_BINS else LOW_BINS - 1 - find(counts[::-1], k)[0]
+def find_low(counts: Counts, place: Place) -> int:
+    if place.high < HIGH_BINS:
+        return find(counts, place.rank)[0]
+    return LOW_BINS - 1 - find(counts[::-1], place.rank)[0]
 
 
 def find(counts: Counts, k: int) -> tuple[int, int]:

@@ -34,7 +34,13 @@ def alike(ranks: tuple[int, int], of: Scores, *, signed: bool = False) -> Genera
     return tuple((low, top) for low, top in found)
 
 
-@method("PCB-Merging", paper="https://arxiv.org/abs/2410.02396", measure=measure_scores, passes=lambda settings: 4)
+@method(
+    "PCB-Merging",
+    paper="https://arxiv.org/abs/2410.02396",
+    measure=measure_scores,
+    passes=lambda settings: 4,
+    spared=lambda settings: 1,
+)
 def pcb(
     base: Array,
     deltas: Array,

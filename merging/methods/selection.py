@@ -32,7 +32,7 @@ def measure_energy(shape: Shape, settings: Settings) -> Generator[Pass, Any, tup
     numel, cut = math.prod(shape), 0.0
     if settings["select_topk"] < 1:
         high = yield partial(count_high_halves, of=spread_of)
-        keep = int((numel - int(high[0, 0])) * settings["select_topk"])
+        keep = int((numel - int(high[0, 0].sum())) * settings["select_topk"])
         cut = (yield from kth_inside(high, [(keep,)], spread_of))[0][0] if keep else NOTHING
 
     def squares(grains: Iterator[Block]) -> Any:

@@ -121,7 +121,8 @@ class Method:
     fn: Callable[..., Array]
     inputs: tuple[str, ...]  # fields of Block that the kernel takes, in order
     measure: Measure | None  # what it must know of the whole tensor first
-    passes: Callable[[Settings], int]  # how often the measure goes over the tensor
+    passes: Callable[[Settings], int]  # how often the measure goes over the tensor, at most
+    spared: Callable[[Settings], int]  # how many of these bfloat16 models hardly ever need
     fault: Callable[[Settings], str | None]  # what is wrong with a combination of settings, as a sentence
     without_effect: tuple[str, ...]  # parameters mergekit takes here that change nothing; accepted so that recipes port
     granularity: Callable[[Settings], Granularity]
@@ -140,13 +141,14 @@ METHODS: dict[str, Method] = {}
 FIELDS = ("base", "models", "deltas", "chance", "row", "depth", "is_matrix")
 
 
-def method(
+def method(  # noqa: PLR0913 - a declaration
     title: str,
     *,
     paper: str = "",
     models: tuple[int, int | None] = (1, None),
     measure: Measure | None = None,
     passes: Callable[[Settings], int] = no_passes,
+    spared: Callable[[Settings], int] = no_passes,
     fault: Callable[[Settings], str | None] = no_fault,
     without_effect: tuple[str, ...] = (),
     granularity: Granularity | Callable[[Settings], Granularity] = "element",
@@ -172,7 +174,7 @@ def method(
             name=fn.__name__, title=title, summary=(inspect.getdoc(fn) or "").split(".")[0] + ".", paper=paper,
             needs_base=takes_base and not base_is_optional(fn), takes_base=takes_base,
             min_models=models[0], max_models=models[1], params=tuple(read_params(fn)),
-            random="chance" in inputs, fn=fn, inputs=inputs, measure=measure, passes=passes, fault=fault,
+            random="chance" in inputs, fn=fn, inputs=inputs, measure=measure, passes=passes, spared=spared, fault=fault,
             without_effect=without_effect,
             granularity=granularity if callable(granularity) else lambda settings: granularity,
         )  # fmt: skip

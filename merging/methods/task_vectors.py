@@ -11,7 +11,7 @@ from merging.methods.spec import WIDEST, Range, Weights, method
 Lambda = Annotated[
     float, Range(-3, 3, widest=WIDEST), "What the merged change is multiplied by before it is added to the base."
 ]
-Weighted = Annotated[Weights, "How much of this model's change is added: its lambda."]
+Weighted = Annotated[Weights, "How much of the model's change is added; below 0 takes it away."]
 Rescale = Annotated[bool, "Scale what was kept to the sum of magnitudes from before."]
 
 Factors = tuple[float, ...]  # one for each model

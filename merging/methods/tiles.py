@@ -20,6 +20,7 @@ from merging.methods.loops import (
     add_scaled,
     compiled,
     count_each,
+    count_places,
     draw,
     halved,
     keep_below,
@@ -323,15 +324,13 @@ def gram(rows, m):
 @compiled
 def count_high_halves(rows, m, counts):
     tiles, room = tiles_and_room(1)
-    mask = np.uint32(counts.shape[1] - 1)
+    places, mask = np.empty(TILE, np.uint32), np.uint32(counts.shape[1] - 1)
     for k in range(len(counts)):
-        row = counts[k]
+        row = counts[k].reshape(-1)
         for at in range(0, m, TILE):
             tile = tiles[0, : min(TILE, m - at)]
             load(rows, k, at, room, tile)
-            bits = tile.view(np.uint32)
-            for i in range(bits.size):
-                row[bits[i] >> np.uint32(16) & mask] += 1
+            count_places(tile.view(np.uint32), mask, places, row)
 
 
 @compiled

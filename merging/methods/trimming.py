@@ -36,8 +36,12 @@ def with_factors(bands: Bands, settings: Settings) -> Generator[Pass, Sums, tupl
     return bands, l1_factors(before, after)
 
 
+def trims(settings: Settings) -> bool:
+    return bool(min(settings["density"]) < 1)
+
+
 def trim_passes(settings: Settings) -> int:
-    return (2 if min(settings["density"]) < 1 else 0) + (1 if settings["rescale"] else 0)
+    return 2 * trims(settings) + bool(settings["rescale"])
 
 
 @method(
@@ -45,6 +49,7 @@ def trim_passes(settings: Settings) -> int:
     paper="https://arxiv.org/abs/2306.01708",
     measure=measure_trim,
     passes=trim_passes,
+    spared=trims,
     without_effect=("int8_mask",),
 )
 def ties(
@@ -78,6 +83,7 @@ def ties(
     paper="https://arxiv.org/abs/2312.06795",
     measure=measure_middle,
     passes=trim_passes,
+    spared=trims,
     fault=weights_sum_to_zero,
     without_effect=("int8_mask",),
 )
@@ -113,6 +119,7 @@ def breadcrumbs(  # noqa: PLR0913 - its settings
     paper="https://arxiv.org/abs/2312.06795",
     measure=measure_middle,
     passes=trim_passes,
+    spared=trims,
     without_effect=("int8_mask",),
 )
 def breadcrumbs_ties(  # noqa: PLR0913 - its settings

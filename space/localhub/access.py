@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import math
 import time
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ OWN = frozenset({"read-repos", "gated-repos"})  # with the token that a person m
 
 @dataclass(frozen=True, slots=True)
 class User:
+    id: str  # stays the same when the name changes
     name: str
     fullname: str
     orgs: frozenset[str]
@@ -88,8 +90,8 @@ class Accounts:
         self.grants: dict[str, Grant] = {}
 
     def add(self, name: str, *, token: str, fullname: str, orgs: Iterable[str], role: Role) -> None:
-        known = self.users.get(name, User(name, name, frozenset()))
-        self.users[name] = User(name, fullname or known.fullname, known.orgs | frozenset(orgs))
+        known = self.users.get(name, User(hashlib.sha256(name.encode()).hexdigest()[:24], name, name, frozenset()))
+        self.users[name] = User(known.id, name, fullname or known.fullname, known.orgs | frozenset(orgs))
         self.grant(token, Grant(name, OWN | WRITING if role == "write" else OWN))
 
     def grant(self, token: str, grant: Grant) -> None:

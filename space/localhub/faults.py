@@ -73,10 +73,21 @@ class Wire:
         exchange = Exchange(self, scope, send, fault)
         if self.link:
             await self.link.wait()
-        await exchange.run(self.app, receive)
+        await exchange.run(self.app, self.slowed(receive) if self.link else receive)
         if exchange.is_cut:
             while (await receive())["type"] != "http.disconnect":
                 pass
+
+    def slowed(self, receive: Receive) -> Receive:
+        """What is sent to the Hub, no faster than the line."""
+
+        async def receive_slowly() -> Message:
+            message = await receive()
+            if self.link and (body := message.get("body")):
+                await self.link.up.carry(len(body))
+            return message
+
+        return receive_slowly
 
     def record(self, scope: Scope, status: int) -> None:
         if len(self.requests) >= LONGEST_RECORD:
@@ -149,7 +160,7 @@ class Exchange:
     async def pass_on(self, body: bytes, message: Message, *, more: bool) -> None:
         self.sent += len(body)
         if self.wire.link:
-            await self.wire.link.carry(len(body))
+            await self.wire.link.down.carry(len(body))
         await self.forward({**message, "body": body, "more_body": more})
 
     def cut(self, *, recorded: bool) -> None:

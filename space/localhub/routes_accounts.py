@@ -23,7 +23,7 @@ def whoami(asker: TheAsker) -> dict[str, Any]:
     ]
     return {
         "type": "user",
-        "id": user.name,
+        "id": user.id,
         "name": user.name,
         "fullname": user.fullname,
         "email": f"{user.name}@localhost",

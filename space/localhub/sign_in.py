@@ -1,6 +1,5 @@
 """Sign-in for apps, as OpenID Connect has it: a person's consent becomes a code, and the code becomes tokens."""
 
-import hashlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -92,7 +91,7 @@ class SignIn:
     def userinfo(self, user: str, base: str) -> dict[str, Any]:
         known = self.accounts.users[user]
         return {
-            "sub": hashlib.sha256(user.encode()).hexdigest()[:24], "name": known.fullname, "preferred_username": user,
+            "sub": known.id, "name": known.fullname, "preferred_username": user,
             "profile": f"{base}/{user}", "picture": "", "isPro": False,
         }  # fmt: skip
 

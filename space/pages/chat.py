@@ -1,22 +1,26 @@
 """The Chat stage: one prompt to the merge and to its parents, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from merging.errors import MergeError
-from space import view
-from space.chat import ChatOptions, Reply
+from space import conversation, view
+from space.chat import Reply
+from space.conversation import Conversation
+from space.pages.blind import BlindPart, build_switch, build_vote, offer
+from space.pages.book import BookStage, build_book, wire_book
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
-from space.panes import Choice
+from space.pages.options import OptionRow, build_options, options_of
+from space.pages.seats import MAX_PANES, arranged, seated, shown_turn, unnamed_turn
+from space.panes import Choice, first_chosen
+from space.prompt import plain_text
+from space.tally import summary
 
-MAX_PANES = 3
 EMPTY = view.empty("Nobody to talk to yet", "Finish a merge, then chat with it beside its parents.")
-
-History = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,55 +35,73 @@ class ChatStage:
     send: gr.Button
     stop: gr.Button
     clear: gr.Button
-    temperature: gr.Slider
-    max_tokens: gr.Slider
-    seed: gr.Number
-    system: gr.Textbox
+    options: OptionRow
     suggestions: tuple[gr.Button, ...]
     pending: gr.State  # the prompt that is being answered
-    labels: gr.State  # of the models that have a pane
+    labels: gr.State  # who has which pane
+    said: gr.State  # the conversation; of the bots only what they show
+    book: BookStage
+    blind: BlindPart
 
     @property
-    def options(self) -> list[gr.components.Component]:
-        return [self.temperature, self.max_tokens, self.seed, self.system]
+    def all_panes(self) -> list[gr.blocks.Block]:
+        return [*self.columns, *self.bots, *self.notes]
+
+    @property
+    def arranged(self) -> list[gr.blocks.Block]:
+        """What changes when panes do: what is about who sits where, then the panes."""
+        blind = self.blind
+        return [self.labels, self.said, blind.switch, blind.voted, blind.note, blind.row, *self.all_panes]
 
 
 def build_chat(prompts: Sequence[str]) -> ChatStage:
     empty = gr.HTML(EMPTY)
     with gr.Column(visible=False, elem_classes="chat-body") as body:
-        panes = gr.Dropdown(
-            [], multiselect=True, max_choices=MAX_PANES, label="Side by side", info="Up to three.", elem_id="chat-panes"
-        )
-        with gr.Row(elem_classes="panes"):
-            built = [build_pane(i) for i in range(MAX_PANES)]
-        with gr.Row(elem_classes="examples"):
-            suggestions = tuple(gr.Button(text, size="sm", elem_classes="quiet") for text in prompts)
-        with gr.Row(elem_classes="prompt-row"):
-            prompt = gr.Textbox(
-                label="Prompt", show_label=False, placeholder="Write to all of them", lines=1, max_lines=8, scale=1,
-                elem_id="chat-prompt",
+        with gr.Row(elem_classes="panes-choice"):
+            panes = gr.Dropdown(
+                [], multiselect=True, max_choices=MAX_PANES, label="Side by side", info="Up to three.",
+                elem_id="chat-panes", scale=1,
             )  # fmt: skip
-            send = gr.Button("Send", variant="primary", scale=0, min_width=90, elem_id="chat-send")
-            stop = gr.Button("Stop", visible=False, scale=0, min_width=90, elem_id="chat-stop")
-            clear = gr.Button("Clear", scale=0, min_width=80, elem_id="chat-clear", elem_classes="quiet")
-        with gr.Accordion("Settings", open=False):
-            with gr.Row():
-                temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0 takes the likeliest token.")
-                tokens = gr.Slider(1, 1024, 256, step=1, label="Max tokens")
-                seed = gr.Number(0, label="Seed", precision=0, info="The same for every pane.")
-            system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
-    columns, bots, notes = zip(*built, strict=True)
+            switch, blind_note = build_switch()
+        with gr.Tabs(elem_classes="inner-tabs"):
+            with gr.Tab("Talk"):
+                columns, bots, notes = build_panes()
+                vote, buttons, tally = build_vote()
+                suggestions, prompt, send, stop, clear = build_prompt(prompts)
+            with gr.Tab("Prompt book"):
+                book = build_book()
+        options = build_options()
     return ChatStage(
-        empty, body, panes, columns, bots, notes, prompt, send, stop, clear, temperature, tokens, seed, system,
-        suggestions, gr.State(""), gr.State([]),
+        empty, body, panes, columns, bots, notes, prompt, send, stop, clear, options, suggestions, gr.State(""),
+        gr.State([]), gr.State(()), book, BlindPart(switch, blind_note, vote, buttons, tally, gr.State(False)),
     )  # fmt: skip
+
+
+def build_panes() -> tuple[Any, ...]:
+    with gr.Row(elem_classes="panes"):
+        return tuple(zip(*[build_pane(i) for i in range(MAX_PANES)], strict=True))
+
+
+def build_prompt(prompts: Sequence[str]) -> tuple[Any, ...]:
+    with gr.Row(elem_classes="examples"):
+        suggestions = tuple(gr.Button(text, size="sm", elem_classes="quiet") for text in prompts)
+    with gr.Row(elem_classes="prompt-row"):
+        prompt = gr.Textbox(
+            label="Prompt", show_label=False, placeholder="Write to all of them", lines=1, max_lines=8, scale=1,
+            elem_id="chat-prompt",
+        )  # fmt: skip
+        send = gr.Button("Send", variant="primary", scale=0, min_width=90, elem_id="chat-send")
+        stop = gr.Button("Stop", visible=False, scale=0, min_width=90, elem_id="chat-stop")
+        clear = gr.Button("Clear", scale=0, min_width=80, elem_id="chat-clear", elem_classes="quiet")
+    return suggestions, prompt, send, stop, clear
 
 
 def build_pane(index: int) -> tuple[gr.Column, gr.Chatbot, gr.HTML]:
     with gr.Column(visible=False, min_width=220, elem_classes=["pane"]) as column:
         bot = gr.Chatbot(
-            [], label=f"Pane {index + 1}", height=360, sanitize_html=True, render_markdown=False, buttons=["copy_all"],
-            feedback_options=None, layout="bubble", placeholder="",
+            [], label=f"Pane {index + 1}", height=360, sanitize_html=True, allow_tags=False, allow_file_downloads=False,
+            buttons=["copy", "copy_all"], editable="user", feedback_options=None, layout="bubble", placeholder="",
+            group_consecutive_messages=False,
         )  # fmt: skip
         return column, bot, gr.HTML("", elem_classes="pane-note")
 
@@ -97,74 +119,118 @@ class Talk:
     def prepare(self, request: gr.Request, token: Token, finished: str) -> list[Any]:
         """A merge is done: its panes can be chosen; the merge and two of its parents are."""
         if not finished:
-            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (2 + 3 * MAX_PANES)]
+            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * (8 + 3 * MAX_PANES)]
         choices = self.choices(request, token, finished)
-        labels = [one.label for one in choices]
-        chosen = [labels[0], *labels[1:][-(MAX_PANES - 1) :]]
-        panes = gr.update(choices=labels, value=chosen)
-        return [gr.update(visible=False), gr.update(visible=True), panes, chosen, *pane_updates(choices, chosen)]
+        chosen = first_chosen(choices, MAX_PANES)
+        panes = gr.update(choices=[one.label for one in choices], value=chosen)
+        return [gr.update(visible=False), gr.update(visible=True), panes, "", *seated(choices, chosen, ())]
 
     @told()
-    def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str]) -> list[Any]:
+    def clear(self, request: gr.Request, token: Token, finished: str, chosen: list[str], blind: bool) -> list[Any]:
         """New conversations, in the panes that are chosen."""
-        return pane_updates(self.choices(request, token, finished), chosen)
+        return arranged(self.choices(request, token, finished), chosen, blind, ())
 
     @told()
-    def rearrange(
-        self, request: gr.Request, token: Token, finished: str, chosen: list[str], before: list[str], *said: Any
+    def arrange(
+        self, request: gr.Request, token: Token, finished: str, chosen: list[str], blind: bool, said: Conversation
     ) -> list[Any]:
-        """Other panes: the conversations of those that stay go with them."""
-        histories, notes = dict(zip(before, said, strict=False)), dict(zip(before, said[MAX_PANES:], strict=False))
-        return [chosen, *pane_updates(self.choices(request, token, finished), chosen, histories, notes)]
+        """Other panes. What was said stays, also with those that leave: they may come back."""
+        return arranged(self.choices(request, token, finished), chosen, blind, said)
+
+    @told()
+    def next_round(
+        self, request: gr.Request, token: Token, finished: str, chosen: list[str], blind: bool, voted: bool, prompt: str
+    ) -> list[Any]:
+        """After a blind vote the next prompt finds the panes shuffled and empty."""
+        if blind and voted and prompt:
+            return arranged(self.choices(request, token, finished), chosen, blind, ())
+        hide = gr.update(visible=False) if prompt else gr.skip()
+        return [*[gr.skip()] * 5, hide, *[gr.skip()] * (3 * MAX_PANES)]
+
+    def voter(self, verdict: str) -> Callable[..., list[Any]]:
+        @told()
+        def vote(
+            request: gr.Request, token: Token, finished: str, labels: list[str], said: Conversation
+        ) -> list[Any]:  # fmt: skip
+            """Keep the vote, and say who was who."""
+            viewer = self.desk.viewer(request, token)
+            found = self.desk.service.vote(finished, labels, verdict, [turn.prompt for turn in said], viewer)
+            seats = seated(self.choices(request, token, finished), labels, said)[6:]
+            return [True, gr.update(visible=False), view.note(summary(found)), *seats]
+
+        return vote
+
+    @told()
+    def look(self, request: gr.Request, token: Token, finished: str) -> Any:
+        """What can be chosen by now: another merge may have come or gone."""
+        if not finished:
+            return gr.skip()
+        return gr.update(choices=[one.label for one in self.choices(request, token, finished)])
 
     def answer(
-        self, request: gr.Request, token: Token, job_id: str, chosen: list[str], prompt: str, *rest: Any
-    ) -> Iterator[list[Any]]:
+        self, request: gr.Request, token: Token, job_id: str, labels: list[str], prompt: str, said: Conversation,
+        blind: bool, *options: Any,
+    ) -> Iterator[list[Any]]:  # fmt: skip
         """Stream the answers of all panes. Gradio closes this when Stop is pressed or the tab goes."""
         if not prompt:
-            yield [gr.skip()] * (2 * MAX_PANES)
+            yield [gr.skip()] * (1 + 2 * MAX_PANES)
             return
-        asked = [[*history, {"role": "user", "content": prompt}] for history in rest[: len(chosen)]]
-        yield unanswered(asked, view.note("Waiting for the model."))
+        show = partial(unnamed_turn if blind else shown_turn, said, prompt)
+        yield show([Reply(label, note="Waiting for the model.") for label in labels])
         try:
-            viewer, options = self.desk.viewer(request, token), options_of(*rest[MAX_PANES:])
-            for replies in self.desk.service.chat(job_id, chosen, asked, options, viewer):
-                yield shown_replies(asked, replies)
+            asked = [conversation.asked(said, label, prompt) for label in labels]
+            viewer = self.desk.viewer(request, token)
+            for replies in self.desk.service.chat(job_id, labels, asked, options_of(*options), viewer):
+                yield show(replies)
         except MergeError as e:
-            yield unanswered(asked, view.note(str(e), "error"))
+            yield show([Reply(label, error=str(e), done=True) for label in labels])
 
 
-def wire_chat(stage: ChatStage, desk: Desk, shared: Shared) -> None:
-    talk, buttons = Talk(desk), [stage.send, stage.stop]
-    panes = [*stage.columns, *stage.bots, *stage.notes]
+def wire_chat(stage: ChatStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None:
+    talk, buttons, blind = Talk(desk), [stage.send, stage.stop], stage.blind
     shared.finished.change(
-        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, stage.labels, *panes], **QUICK
+        talk.prepare, shared.finished, [stage.empty, stage.body, stage.panes, blind.tally, *stage.arranged], **QUICK
     )
+    wire_book(stage.book, stage.panes, stage.options, desk, shared)
+    tab.select(talk.look, shared.finished, stage.panes, **QUICK)
     answers = wire_prompts(stage, talk, shared)
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
-    given = [shared.finished, stage.panes]
-    stage.clear.click(talk.clear, given, panes, cancels=answers, **QUICK).then(ended, None, buttons, **QUICK)
-    said = [stage.labels, *stage.bots, *stage.notes]
-    stage.panes.input(talk.rearrange, [*given, *said], [stage.labels, *panes], cancels=answers, **QUICK).then(
-        ended, None, buttons, **QUICK
-    )
+    given = [shared.finished, stage.panes, blind.switch]
+    for place, one in enumerate(stage.bots):
+        one.clear(clear_in(place), [stage.labels, stage.said], [stage.said, stage.notes[place]], **QUICK)
+    for happened, act, known in (
+        (stage.clear.click, talk.clear, given),
+        (stage.panes.input, talk.arrange, [*given, stage.said]),
+        (blind.switch.input, talk.arrange, [*given, stage.said]),
+    ):
+        happened(act, known, stage.arranged, cancels=answers, **QUICK).then(ended, None, buttons, **QUICK)
+    for verdict, button in blind.buttons.items():
+        button.click(
+            talk.voter(verdict), [shared.finished, stage.labels, stage.said],
+            [blind.voted, blind.row, blind.tally, *stage.all_panes], **QUICK,
+        )  # fmt: skip
 
 
 def wire_prompts(stage: ChatStage, talk: Talk, shared: Shared) -> list[Any]:
     """What is typed, and the suggestions: take the prompt over, answer it, give the Send button back."""
-    given = [shared.finished, stage.panes, stage.pending, *stage.bots, *stage.options]
+    blind, taken = stage.blind, [stage.prompt, stage.pending, stage.send, stage.stop]
     asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
     asked += [(button.click, suggested, button) for button in stage.suggestions]
-    answers = []
-    for trigger, start, source in asked:
-        begun = trigger(start, [source, stage.panes], [stage.prompt, stage.pending, stage.send, stage.stop], **QUICK)
-        answers.append(begun.then(talk.answer, given, [*stage.bots, *stage.notes], concurrency_limit=16, **QUEUED))
-        answers[-1].then(ended, None, [stage.send, stage.stop], **QUICK)
+    begun = [trigger(start, [source, stage.panes], taken, **QUICK) for trigger, start, source in asked]
+    rounds = [shared.finished, stage.panes, blind.switch, blind.voted, stage.pending]
+    begun = [one.then(talk.next_round, rounds, stage.arranged, **QUICK) for one in begun]
+    begun += [
+        bot.edit(edit_in(place), [stage.labels, stage.said], [stage.said, *taken, blind.row], **QUICK)
+        for place, bot in enumerate(stage.bots)
+    ]
+    given = [shared.finished, stage.labels, stage.pending, stage.said, blind.switch, *stage.options.all]
+    shown = [stage.said, *stage.bots, *stage.notes]
+    answers = [one.then(talk.answer, given, shown, concurrency_limit=16, **QUEUED) for one in begun]
+    for answer in answers:
+        answer.then(ended, None, [stage.send, stage.stop], **QUICK).then(
+            offer, [blind.switch, blind.voted, stage.labels, stage.said], blind.row, **QUICK
+        )
     return answers
-
-
-def unanswered(asked: Sequence[History], note: str) -> list[Any]:
-    return [*padded(asked, []), *padded([note] * len(asked), "")]
 
 
 def begin(prompt: str, chosen: list[str]) -> list[Any]:
@@ -183,49 +249,20 @@ def ended() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible=False)]
 
 
-def shown_replies(asked: Sequence[History], replies: Sequence[Reply]) -> list[Any]:
-    """The chatbots and the lines under them, while an answer comes."""
-    bots = [
-        [*h, {"role": "assistant", "content": r.text}] if r.text else h for h, r in zip(asked, replies, strict=True)
-    ]
-    return [*padded(bots, []), *padded([note_of(r) for r in replies], "")]
+def edit_in(place: int) -> Callable[..., list[Any]]:
+    def edited(labels: list[str], said: Conversation, event: gr.EditData) -> list[Any]:
+        """A prompt was changed in one pane: all panes answer it anew, and what came after it is gone."""
+        prompt, index = plain_text(event.value), event.index
+        if not prompt.strip() or not isinstance(index, int):
+            return [gr.skip(), gr.skip(), "", *[gr.skip()] * 3]
+        return [conversation.before(said, labels[place], index), *suggested(prompt, labels), gr.update(visible=False)]
+
+    return edited
 
 
-def note_of(reply: Reply) -> str:
-    if reply.error:
-        return view.note(reply.error, "error")
-    speed = f"{reply.tokens} tokens, {reply.tokens_per_second:.0f} a second" if reply.tokens else ""
-    return view.note(". ".join(part for part in (speed, reply.note) if part))
+def clear_in(place: int) -> Callable[..., list[Any]]:
+    def cleared(labels: list[str], said: Conversation) -> list[Any]:
+        """One pane begins anew: the bin in its corner."""
+        return [conversation.without(said, labels[place]), ""]
 
-
-def pane_updates(
-    choices: Sequence[Choice], chosen: Sequence[str], said: Mapping[str, History] = MappingProxyType({}),
-    notes: Mapping[str, str] = MappingProxyType({}),
-) -> list[Any]:  # fmt: skip
-    """Show as many panes as were chosen, each with its model's name and colour, and what was said in it."""
-    known = {one.label: one for one in choices}
-    columns = [gr.update(visible=True, elem_classes=["pane", colour(known[label])]) for label in chosen]
-    bots = [gr.update(label=label, value=said.get(label, [])) for label in chosen]
-    hidden = gr.update(visible=False)
-    return [
-        *padded(columns, hidden),
-        *padded(bots, gr.update(value=[])),
-        *padded([notes.get(label, "") for label in chosen], ""),
-    ]
-
-
-def colour(choice: Choice) -> str:
-    """The class of a model's colour: the same as in its row of the recipe."""
-    if choice.ref is None:
-        return "merged"
-    return f"c{choice.row}" if choice.row else "base"
-
-
-def padded(values: Sequence[Any], empty: Any) -> list[Any]:
-    return [*values, *[empty] * (MAX_PANES - len(values))]
-
-
-def options_of(temperature: float, tokens: float, seed: float | None, system: str | None) -> ChatOptions:
-    return ChatOptions(
-        temperature=float(temperature), max_new_tokens=int(tokens), seed=int(seed or 0), system=(system or "").strip()
-    )
+    return cleared

@@ -1,6 +1,9 @@
 """The Check stage: whether these models belong together, and what merging them will cost."""
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -8,6 +11,7 @@ import gradio as gr
 from merging.compatibility import Check
 from merging.errors import MergeError
 from merging.recipe import parse_recipe
+from merging.waiting import Stopped
 from space import view
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.merge import MergeStage, merge_state
@@ -16,16 +20,24 @@ from space.pages.try_it import TryStage, offer
 from space.publication import suggested_name
 from space.words import size
 
-EMPTY = view.empty(
-    "Nothing checked yet",
-    "Choose models that were fine-tuned from one base, then press Check. It reads configs, tokenizers, tensor headers "
-    "and a few megabytes of weights. Nothing is downloaded in full.",
+EMPTY = view.steps(
+    "From fine-tunes to one model",
+    [
+        ("Choose", "models that were fine-tuned from one base, or an example above."),
+        ("Check", "whether they belong together, and what the merge costs, before anything is downloaded in full."),
+        ("Merge", "them. It goes on when you close this page."),
+        ("Chat", "with the result beside its parents."),
+        ("Publish", "it on the Hub, with a card that reproduces it. Private, unless you say otherwise."),
+    ],
 )
 READING = view.empty("Checking", "Reading configs, tokenizers, headers and samples of weights.", busy=True)
+CANCELLED = view.empty("Check cancelled", "Nothing was changed. Press Check to look again.")
 OUTDATED = view.note("The recipe has changed since this check. Check again.", "warn")
 CACHED = "Read what the Hugging Face cache here holds, and stream only the rest"
 KEEP, PUBLISH = "Keep the merge here", "Publish it while it is made"
 HIDDEN = gr.update(visible=False)
+CHOICES = 5  # see CheckStage.choices
+SHOWN = 5 + 3 + CHOICES + 2  # all that a check changes
 # After Check a phone shows the verdict, and the recipe as one line.
 FOLD = "() => { document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}) }"
 
@@ -35,6 +47,7 @@ class CheckStage:
     verdict: gr.HTML
     findings: gr.HTML
     merge: gr.Button
+    cancel: gr.Button
     cached: gr.Checkbox
     place: gr.Radio
     name: gr.Textbox
@@ -44,7 +57,12 @@ class CheckStage:
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        return [self.verdict, self.findings, self.merge, self.why_not]
+        return [self.verdict, self.findings, self.merge, self.why_not, self.cancel]
+
+    @property
+    def choices(self) -> list[gr.components.Component]:
+        """What can be chosen about a merge, once it may be made."""
+        return [self.cached, self.place, self.name, self.public, self.to_try]
 
 
 def build_check() -> CheckStage:
@@ -52,40 +70,76 @@ def build_check() -> CheckStage:
     with gr.Row(elem_classes="stage-action"):
         merge = gr.Button("Merge", variant="primary", interactive=False, visible=False, elem_id="merge-button")
         to_try = gr.Button("Try it first", visible=False, elem_id="to-try")
-        cached = gr.Checkbox(False, label=CACHED, visible=False, container=False, elem_id="merge-cached")
+        cancel = gr.Button("Cancel", visible=False, elem_id="check-cancel")
     place = gr.Radio([KEEP, PUBLISH], value=KEEP, show_label=False, visible=False, elem_id="merge-place")
     with gr.Row(elem_classes="pair"):
         name = gr.Textbox(label="New repo, as owner/name", max_lines=1, visible=False, elem_id="merge-repo")
         public = gr.Checkbox(False, label="Public: everyone can see it", visible=False, elem_id="merge-public")
+    cached = gr.Checkbox(False, label=CACHED, visible=False, container=False, elem_id="merge-cached")
     why_not = gr.HTML("", elem_id="merge-why-not")
-    return CheckStage(verdict, gr.HTML("", elem_id="findings"), merge, cached, place, name, public, why_not, to_try)
+    return CheckStage(
+        verdict, gr.HTML("", elem_id="findings"), merge, cancel, cached, place, name, public, why_not, to_try
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """The checks under way, by browser tab: whoever waits for a Hub that is away can leave."""
+
+    desk: Desk
+    stops: dict[str, threading.Event] = field(default_factory=dict)
+
+    def begin(self, request: gr.Request) -> list[Any]:
+        self.stops[str(request.session_hash)] = threading.Event()
+        return [READING, "", *hidden_button(), gr.update(visible=True), gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
+
+    def cancel(self, request: gr.Request) -> list[Any]:
+        """Said at once. What was begun ends a moment later, and is not shown."""
+        if stop := self.stops.get(str(request.session_hash)):
+            stop.set()
+        return [CANCELLED, "", *hidden_button(), HIDDEN, gr.update(variant="primary")]
+
+    @contextmanager
+    def running(self, request: gr.Request) -> Iterator[Callable[[], None]]:
+        """Something to call again and again, which raises Stopped once this tab's check was cancelled."""
+        tab = str(request.session_hash)
+        stop = self.stops.get(tab) or threading.Event()
+
+        def tick() -> None:
+            if stop.is_set():
+                raise Stopped("The check was cancelled.")
+
+        try:
+            yield tick
+        finally:
+            if self.stops.get(tab) is stop:
+                del self.stops[tab]
+
+    def check(self, request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> list[Any]:
+        text = current(text, synced, values)
+        try:
+            viewer = self.desk.viewer(request, token)
+            with self.running(request) as tick:
+                found = self.desk.service.check(text, viewer, tick=tick)
+        except Stopped:
+            return [gr.skip()] * SHOWN
+        except MergeError as e:
+            said = view.problem("This recipe cannot be checked", str(e))
+            hidden = [HIDDEN] * CHOICES
+            return [said, "", *hidden_button(), HIDDEN, gr.skip(), "", text, *hidden, gr.skip(), gr.skip()]
+        done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
+        choice = gr.update(visible=not (found.blocked or self.desk.settings.hosted))
+        places = place_state(self.desk.service.owners(viewer), text) if not found.blocked else [HIDDEN] * 3
+        to_try = gr.update(visible=not found.blocked)
+        offered = offer(self.desk, str(request.session_hash), viewer, text, found)
+        verdict = checked(found, self.desk.service.may_not_merge(viewer, found))
+        return [*verdict, done, text, text, choice, *places, to_try, *offered]
 
 
 def wire_check(
     stage: CheckStage, recipe: RecipeColumn, try_stage: TryStage, merge_stage: MergeStage, desk: Desk, shared: Shared
 ) -> None:  # fmt: skip
-    def check(request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> list[Any]:
-        text = current(text, synced, values)
-        try:
-            viewer = desk.viewer(request, token)
-            found = desk.service.check(text, viewer)
-        except MergeError as e:
-            return [
-                view.problem("This recipe cannot be checked", str(e)),
-                "",
-                *hidden_button(),
-                gr.skip(),
-                "",
-                text,
-                *[HIDDEN] * 5,
-                gr.skip(),
-                gr.skip(),
-            ]
-        done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
-        choice = gr.update(visible=not (found.blocked or desk.settings.hosted))
-        places = place_state(desk.service.owners(viewer), text) if not found.blocked else [HIDDEN] * 3
-        tried = [gr.update(visible=not found.blocked), *offer(desk, request.session_hash or "", viewer, text, found)]
-        return [*checked(found, desk.service.may_not_merge(viewer, found)), done, text, text, choice, *places, *tried]
+    checks = Checks(desk)
 
     def merge(
         request: gr.Request, token: Token, text: str, cached: bool, place: str, name: str, public: bool
@@ -101,14 +155,15 @@ def wire_check(
             return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
         return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
-    recipe.check.click(checking, None, [*stage.outputs, shared.tabs], js=FOLD, **QUICK).then(
-        check, [recipe.yaml, recipe.synced, *recipe.values],
-        [
-            *stage.outputs, recipe.check, shared.checked, recipe.yaml, stage.cached, stage.place, stage.name,
-            stage.public, stage.to_try, try_stage.intro, try_stage.load,
-        ], **QUEUED,
+    recipe.check.click(
+        checks.begin, None, [*stage.outputs, shared.tabs, *stage.choices], js=FOLD, **QUICK
+    ).then(
+        checks.check, [recipe.yaml, recipe.synced, *recipe.values],
+        [*stage.outputs, recipe.check, shared.checked, recipe.yaml, *stage.choices, try_stage.intro, try_stage.load],
+        **QUEUED,
     )  # fmt: skip
     stage.to_try.click(lambda: gr.Tabs(selected="try"), None, shared.tabs, **QUICK)
+    stage.cancel.click(checks.cancel, None, [*stage.outputs, recipe.check], **QUICK)
     stage.place.input(
         lambda place: [gr.update(visible=place == PUBLISH)] * 2, stage.place, [stage.name, stage.public], **QUICK
     )
@@ -128,10 +183,6 @@ def place_state(owners: list[str], text: str) -> list[Any]:
     return [gr.update(visible=True, value=KEEP), gr.update(visible=False, value=name), HIDDEN]
 
 
-def checking() -> list[Any]:
-    return [READING, "", *hidden_button(), gr.Tabs(selected="check")]
-
-
 def hidden_button() -> list[Any]:
     return [gr.update(visible=False, interactive=False), ""]
 
@@ -140,7 +191,8 @@ def checked(check: Check, may_not_merge: str) -> list[Any]:
     """The stage after a check. `may_not_merge` says why this person cannot; empty when they can."""
     label = f"Merge {size(check.plan.write_bytes)}" if check.plan else "Merge"
     button = gr.update(value=label, visible=not check.blocked, interactive=not may_not_merge)
-    return [view.verdict(check), view.findings(check), button, "" if check.blocked else view.note(may_not_merge)]
+    why_not = "" if check.blocked else view.note(may_not_merge)
+    return [view.verdict(check), view.findings(check), button, why_not, HIDDEN]
 
 
 def outdated(text: str, checked: str, why_not: str) -> list[Any]:

@@ -1,21 +1,26 @@
 """How the page is served: what Gradio may show, keep and listen to."""
 
+from pathlib import Path
+
 import gradio as gr
 from starlette.middleware import Middleware
 
+from space import download
 from space.gate import Gate
 from space.pages.theme import CSS, sentences, theme
-from space.settings import Settings
+from space.service import Service
 
+SCRIPT = Path(__file__).with_name("access.js")
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 MAX_EVENTS = 256  # clicks and polls that wait for their turn; the line of jobs has a limit of its own
 MAX_THREADS = 64
 
 
 def launch(
-    page: gr.Blocks, settings: Settings, *, host: str | None = None, port: int | None = None, wait: bool = True
+    page: gr.Blocks, service: Service, *, host: str | None = None, port: int | None = None, wait: bool = True
 ) -> str:
     """Serve the page; returns its address when `wait` is False, else when it is stopped."""
+    settings = service.settings
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
     _, local, _ = page.launch(
         server_name=host or ("0.0.0.0" if settings.hosted else "127.0.0.1"),
@@ -23,7 +28,7 @@ def launch(
         theme=theme(),
         css_paths=CSS,
         css=sentences(),
-        head=HEAD,
+        head=f"{HEAD}<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
         mcp_server=True,
         run_history=False,  # it would keep every input in the browser
         enable_monitoring=False,
@@ -34,7 +39,12 @@ def launch(
         max_file_size="1mb",
         max_threads=MAX_THREADS,
         strict_cors=True,
-        app_kwargs={"middleware": [Middleware(Gate)], "docs_url": None, "redoc_url": None},
+        app_kwargs={
+            "middleware": [Middleware(Gate)],
+            "routes": [download.route(service)],
+            "docs_url": None,
+            "redoc_url": None,
+        },
         prevent_thread_lock=not wait,
         quiet=not wait,
     )

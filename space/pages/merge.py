@@ -7,10 +7,12 @@ import gradio as gr
 
 from merging.errors import MergeError
 from space import view
+from space.download import address
 from space.jobs import Job
 from space.pages.desk import QUICK, Desk, Shared, Token, told
-from space.pages.publish import PublishStage, publication_state
-from space.viewer import SignedOut
+from space.pages.publish import PublishStage, publication_state, shown_publication
+from space.settings import kept_seconds
+from space.viewer import SignedOut, Viewer
 
 EMPTY = view.empty(
     "No merge yet",
@@ -25,11 +27,14 @@ class MergeStage:
     again: gr.Button
     to_chat: gr.Button
     to_publish: gr.Button
+    files: gr.Accordion
+    file_list: gr.HTML
     log: gr.HTML
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        return [self.panel, self.cancel, self.again, self.to_chat, self.to_publish, self.log]
+    def outputs(self) -> list[Any]:
+        buttons = [self.cancel, self.again, self.to_chat, self.to_publish]
+        return [self.panel, *buttons, self.files, self.file_list, self.log]
 
 
 def build_merge() -> MergeStage:
@@ -39,9 +44,11 @@ def build_merge() -> MergeStage:
         to_publish = gr.Button("Publish", visible=False, elem_id="to-publish")
         again = gr.Button("Start again", variant="primary", visible=False, elem_id="again-button")
         cancel = gr.Button("Cancel", visible=False, elem_id="cancel-button")
+    with gr.Accordion("Download", open=False, visible=False, elem_id="download") as files:
+        file_list = gr.HTML("")
     with gr.Accordion("Log", open=False):
         log = gr.HTML(view.log_lines([]))
-    return MergeStage(panel, cancel, again, to_chat, to_publish, log)
+    return MergeStage(panel, cancel, again, to_chat, to_publish, files, file_list, log)
 
 
 def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Shared) -> None:
@@ -58,7 +65,10 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         timer = gr.Timer(active=any(one.active for one in mine))
         done = job.id if job is not None and is_here(job) else ""
         states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}" for one in mine)
-        return [*merge_state(job, log), *publication_state(pushed), timer, done, states, ""]
+        pushed = shown_publication(job, pushed)
+        verification = desk.service.verification(pushed.id, viewer) if pushed else None
+        files = view.downloads(located(desk, done, viewer), kept_seconds(desk.settings)) if done else ""
+        return [*merge_state(job, log, files), *publication_state(pushed, verification), timer, done, states, ""]
 
     @told()
     def cancel(request: gr.Request, token: Token, job_id: str) -> Any:
@@ -70,9 +80,9 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         desk.service.again(job_id, desk.viewer(request, token))
         return gr.Timer(active=True)
 
-    looked: list[gr.components.Component] = [
-        *stage.outputs, publish.panel, publish.link, publish.button, shared.timer, shared.finished, shared.states,
-        shared.notice,
+    looked = [
+        *stage.outputs, publish.empty, publish.panel, publish.link, publish.verify, publish.verified, shared.timer,
+        shared.finished, shared.states, shared.notice,
     ]  # fmt: skip
     ids = [shared.job, shared.publication]
     shared.timer.tick(poll, ids, looked, **QUICK)
@@ -88,9 +98,15 @@ def is_here(job: Job) -> bool:
     return job.state == "done" and not job.result.get("url")
 
 
-def merge_state(job: Job | None, log: list[str]) -> list[Any]:
+def located(desk: Desk, job_id: str, viewer: Viewer) -> dict[str, tuple[str, int]]:
+    """The files of a merge, where each is found, and its size."""
+    files = desk.service.files(job_id, viewer)
+    return {name: (address(job_id, name), path.stat().st_size) for name, path in files.items()}
+
+
+def merge_state(job: Job | None, log: list[str], files: str = "") -> list[Any]:
     if job is None:
-        return [EMPTY, *[gr.update(visible=False)] * 4, view.log_lines([])]
+        return [EMPTY, *[gr.update(visible=False)] * 5, "", view.log_lines([])]
     done, failed = is_here(job), not job.active and job.state != "done"
     return [
         view.job_panel(job) + view.published(job),
@@ -98,5 +114,7 @@ def merge_state(job: Job | None, log: list[str]) -> list[Any]:
         gr.update(visible=failed),
         gr.update(visible=done),
         gr.update(visible=done),
+        gr.update(visible=done),
+        files,
         view.log_lines(log),
     ]

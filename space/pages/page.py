@@ -32,6 +32,7 @@ from space.pages.recipe import (
     wire_recipe,
 )
 from space.pages.try_it import build_try, leaving, wire_try
+from space.pages.votes import wire_votes
 from space.service import Service
 from space.settings import Settings
 from space.viewer import Viewer
@@ -72,9 +73,9 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
             trying = build_try(prompts(desk.settings))
         with gr.Tab("Merge", id="merge"):
             merge = build_merge()
-        with gr.Tab("Chat", id="chat"):
+        with gr.Tab("Chat", id="chat") as chat_tab:
             chat = build_chat(prompts(desk.settings))
-        with gr.Tab("Publish", id="publish"):
+        with gr.Tab("Publish", id="publish") as publish_tab:
             publish = build_publish()
         with gr.Tab("Jobs", id="jobs") as jobs_tab:
             jobs = build_jobs()
@@ -83,8 +84,9 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
     wire_check(check, recipe, trying, merge, desk, shared)
     wire_try(trying, recipe, desk, shared)
     wire_merge(merge, publish, desk, shared)
-    wire_chat(chat, desk, shared)
+    wire_chat(chat, chat_tab, desk, shared)
     wire_publish(publish, desk, shared)
+    wire_votes(publish, publish_tab, desk, shared)
     wire_jobs(jobs, jobs_tab, recipe, desk, shared)
     return shared
 

@@ -11,6 +11,7 @@ from merging.hub import check_repo_id
 from space import view
 from space.jobs import Job
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
+from space.viewer import Viewer
 
 LICENSES = [
     "apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "llama3.1", "llama3.2", "llama3.3", "gemma",
@@ -24,6 +25,7 @@ PRIVATE, PUBLIC = "Private: only the owner", "Public: everyone"
 class PublishStage:
     empty: gr.HTML
     form: gr.Column
+    about: gr.Column  # the card
     owner: gr.Dropdown
     name: gr.Textbox
     seen: gr.Radio
@@ -31,10 +33,13 @@ class PublishStage:
     preview: gr.Markdown
     card: gr.Textbox
     remake: gr.Button
+    votes: gr.Checkbox
     button: gr.Button
     why_not: gr.HTML
     panel: gr.HTML
     link: gr.HTML
+    verify: gr.Button
+    verified: gr.HTML
     written: gr.State  # the card as it was generated: another one was edited
 
 
@@ -50,9 +55,17 @@ def build_publish() -> PublishStage:
         with gr.Row(elem_classes="stage-action"):
             button = gr.Button("Publish", variant="primary", elem_id="publish-button")
         why_not = gr.HTML("", elem_id="publish-why-not")
-        panel = gr.HTML("", elem_id="publish-panel")
-        link = gr.HTML("", elem_id="publish-link")
+    panel = gr.HTML("", elem_id="publish-panel")
+    link = gr.HTML("", elem_id="publish-link")
+    with gr.Row(elem_classes="stage-action"):
+        verify = gr.Button("Verify the published model", visible=False, elem_id="verify-button")
+    verified = gr.HTML("", elem_id="verification")
+    with gr.Column(visible=False) as about:
         gr.HTML("<h2>The model card</h2>")
+        votes = gr.Checkbox(
+            label="Add my blind votes", info="With the prompts they are on, as what they are: one person's.",
+            visible=False, elem_id="publish-votes",
+        )  # fmt: skip
         with gr.Tabs(elem_classes="inner-tabs"):
             with gr.Tab("As it will look"):
                 preview = gr.Markdown("", elem_classes="card-preview", sanitize_html=True)
@@ -60,8 +73,9 @@ def build_publish() -> PublishStage:
                 card = gr.Textbox("", show_label=False, lines=24, max_lines=40, elem_id="card-text")
                 remake = gr.Button("Write it anew", size="sm", elem_classes="quiet")
     return PublishStage(
-        empty, form, owner, name, seen, license, preview, card, remake, button, why_not, panel, link, gr.State("")
-    )
+        empty, form, about, owner, name, seen, license, preview, card, remake, votes, button, why_not, panel, link,
+        verify, verified, gr.State(""),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +88,7 @@ class Publisher:
     def prepare(self, request: gr.Request, token: Token, finished: str, publication: str) -> list[Any]:
         """A merge is done: propose where it goes, and write its card."""
         if not finished:
-            return [gr.update(visible=True), gr.update(visible=False), *[gr.skip()] * 8]
+            return [gr.update(visible=True), *[gr.update(visible=False)] * 2, *[gr.skip()] * 8]
         viewer = self.desk.viewer(request, token)
         owners, job = self.desk.service.owners(viewer), self.desk.service.job(finished, viewer)
         owner, name = owners[0] if owners else "", self.desk.service.default_name(job)
@@ -86,23 +100,45 @@ class Publisher:
         return [
             gr.update(visible=False),
             gr.update(visible=True),
+            gr.update(visible=True),
             gr.update(choices=owners, value=owner or None, interactive=bool(owners)),
             name,
             license_of(card),
             without_front_matter(card),
             card,
-            sent(pushed) if sent_to(pushed, owner, name) else button_text(owner, name, PRIVATE),
+            self.button(viewer, finished, owner, name, PRIVATE),
             view.note(why_not),
             card,
         ]
 
+    def button(self, viewer: Viewer, merge_id: str, owner: str, name: str, seen: str) -> Any:
+        """What has been sent to that name, by whichever publication, is not sent there twice."""
+        pushed = self.desk.service.publications(merge_id, viewer) if merge_id else []
+        there = next((job for job in pushed if sent_to(job, owner, name)), None)
+        return sent(there) if there else button_text(owner, name, seen)
+
     @told()
     def name_button(
-        self, request: gr.Request, token: Token, publication: str, owner: str, name: str, seen: str
+        self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str
     ) -> list[Any]:
-        """The button as the name is typed; what has been sent to that name is not sent there twice."""
-        pushed = self.desk.find(publication, self.desk.viewer(request, token)) if publication else None
-        return [sent(pushed), ""] if sent_to(pushed, owner, name) else button_state(owner, name, seen)
+        """The button as the name is typed, and why it cannot be pressed."""
+        button = self.button(self.desk.viewer(request, token), finished, owner, name, seen)
+        if not owner or not name:
+            return [button, gr.skip()]
+        return [button, view.note(name_problem(f"{owner}/{name}"), "warn")]
+
+    @told()
+    def follow_button(self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str) -> Any:
+        """The button as jobs come and end."""
+        return self.button(self.desk.viewer(request, token), finished, owner, name, seen)
+
+    @told()
+    def verify(self, request: gr.Request, token: Token, job_id: str, publication: str) -> list[Any]:
+        """Read again what was published last, or while it was merged."""
+        viewer = self.desk.viewer(request, token)
+        if found := shown_publication(self.desk.find(job_id, viewer), self.desk.find(publication, viewer)):
+            self.desk.service.verify(found.id, viewer)
+        return [gr.update(interactive=False), gr.Timer(active=True)]
 
     @told()
     def write_card(
@@ -151,13 +187,15 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
     shared.finished.change(
         publisher.prepare, [shared.finished, shared.publication],
         [
-            stage.empty, stage.form, stage.owner, stage.name, stage.license, stage.preview, stage.card, stage.button,
-            stage.why_not, stage.written,
+            stage.empty, stage.form, stage.about, stage.owner, stage.name, stage.license, stage.preview, stage.card,
+            stage.button, stage.why_not, stage.written,
         ], **QUICK,
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
     changes = [stage.owner.change, stage.name.change, stage.seen.change]
-    gr.on(changes, publisher.name_button, [shared.publication, *where], [stage.button, stage.why_not], **QUICK)
+    gr.on(changes, publisher.name_button, [shared.finished, *where], [stage.button, stage.why_not], **QUICK)
+    shared.states.change(publisher.follow_button, [shared.finished, *where], stage.button, **QUICK)
+    stage.verify.click(publisher.verify, [shared.job, shared.publication], [stage.verify, shared.timer], **QUICK)
     named, cards = [shared.finished, stage.owner, stage.name, stage.license], [stage.card, stage.preview, stage.written]
     gr.on(
         [stage.name.blur, stage.owner.input, stage.license.input],
@@ -187,26 +225,19 @@ def button_text(owner: str, name: str, seen: str) -> Any:
     """The button says what it does; a changed name or owner makes it ready again."""
     if not owner or not name:
         return gr.update(value="Publish", interactive=False)
-    return gr.update(value=f"Publish to {owner}/{name}, {'public' if seen == PUBLIC else 'private'}", interactive=True)
+    where = f"Publish to {owner}/{name}, {'public' if seen == PUBLIC else 'private'}"
+    return gr.update(interactive=False) if name_problem(f"{owner}/{name}") else gr.update(value=where, interactive=True)
 
 
-def button_state(owner: str, name: str, seen: str) -> list[Any]:
-    """The button, and why it cannot be pressed, as the name is typed."""
-    if not owner or not name:
-        return [button_text(owner, name, seen), gr.skip()]
-    problem = name_problem(f"{owner}/{name}")
-    return [gr.update(interactive=False) if problem else button_text(owner, name, seen), view.note(problem, "warn")]
-
-
-def sent(job: Job | None) -> Any:
+def sent(job: Job) -> Any:
     """The button when there is nothing left for it to do."""
-    word = "Published" if job is not None and job.state == "done" else "Publishing"
-    return gr.update(value=f"{word} to {job.title}" if job is not None else word, interactive=False)
+    word = "Published" if job.state == "done" else "Publishing"
+    return gr.update(value=f"{word} to {job.title}", interactive=False)
 
 
-def sent_to(job: Job | None, owner: str, name: str) -> bool:
+def sent_to(job: Job, owner: str, name: str) -> bool:
     """Whether a publication is on its way to this repo, or has arrived."""
-    return job is not None and (job.active or job.state == "done") and job.payload["repo_id"] == f"{owner}/{name}"
+    return (job.active or job.state == "done") and job.payload["repo_id"] == f"{owner}/{name}"
 
 
 def name_problem(repo_id: str) -> str:
@@ -218,9 +249,25 @@ def name_problem(repo_id: str) -> str:
     return ""
 
 
-def publication_state(job: Job | None) -> list[Any]:
-    """The panel, the link and the button, for the publication that runs or ran. What is published is not sent twice."""
+def shown_publication(merge: Job | None, publication: Job | None) -> Job | None:
+    """The publication that is shown; of a merge that is published while it is made, the merge itself."""
+    return publication or (merge if merge is not None and merge.payload.get("repo_id") else None)
+
+
+def publication_state(job: Job | None, verification: Job | None) -> list[Any]:
+    """What stands in the place of a form for a merge that is sent away, the panel and the link of a publication, and
+    how its verification goes."""
     if job is None:
-        return ["", "", gr.skip()]
-    again = not job.active and job.state != "done"
-    return [view.job_panel(job), view.published(job), gr.update(interactive=again)]
+        return [EMPTY, "", "", gr.update(visible=False), ""]
+    reading = verification is not None and verification.active
+    return [
+        sent_away(job.payload["repo_id"]) if job.kind == "merge" else "",
+        view.job_panel(job),
+        view.published(job),
+        gr.update(visible=bool(view.published(job)), interactive=not reading),
+        view.verification(verification),
+    ]
+
+
+def sent_away(repo_id: str) -> str:
+    return view.empty("Published while it is made", f"This merge goes to {repo_id}; nothing of it is kept here.")

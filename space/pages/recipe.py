@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from merging.errors import MergeError
-from merging.methods import METHODS
+from merging.methods import METHODS, Method
 from merging.recipe import Setting, parse_recipe, to_yaml
+from merging.strict_yaml import load_yaml
 from merging.values import Value
 from space import view
 from space.amount import Amount
@@ -117,8 +118,9 @@ def build_recipe() -> RecipeColumn:
     """Lay out the column."""
     with gr.Row(elem_classes="only-phone recipe-summary"):
         summary = gr.HTML(view.summary(Form()))
-        fold = gr.Button("Change", size="sm", scale=0, min_width=90, elem_classes="quiet")
-        fold.click(None, js="() => document.querySelector('.workbench').classList.toggle('folded')")
+        for word in ("Change", "Fold"):  # style.css shows the one that can be done
+            button = gr.Button(word, size="sm", scale=0, min_width=90, elem_classes=["quiet", word.lower()])
+            button.click(None, js="() => document.querySelector('.workbench').classList.toggle('folded')")
     with gr.Column(elem_classes="recipe-body"):
         with gr.Column(elem_classes="recipe-controls") as controls:
             gr.HTML("<h2>Models</h2>")
@@ -189,7 +191,10 @@ def build_row(index: int) -> ModelRow:
         with gr.Row(elem_classes="model-head"):
             repo = repo_box(name)
             remove = gr.Button("Remove", size="sm", elem_classes="remove quiet", min_width=72, scale=0)
-        weight = Amount(-2, 2, 1.0, step=0.01, label=f"Lambda {index + 1}", elem_classes="lambda")
+        weight = Amount(
+            -2, 2, 1.0, step=0.01, label=f"Lambda {index + 1}", info=hint(METHODS[Form().method], index + 1),
+            elem_classes="lambda",
+        )  # fmt: skip
         with gr.Accordion("More", open=False, elem_classes="more"):
             revision = gr.Textbox(label=f"Revision of model {index + 1}", placeholder="main", max_lines=1)
             own = tuple(
@@ -249,10 +254,18 @@ def row_updates(number: int, row: Row, form: Form) -> list[Any]:
         name = f"{'Lambda' if slider.name == 'weight' else label(slider.name)} {number}"
         value = 1.0 if slider.name in kept else row.settings.get(slider.name, 1.0)
         said = in_the_yaml(kept[slider.name] or form.settings.get(slider.name, 1.0)) if slider.name in kept else ""
-        weight = gr.update(value=value, visible=True, label=name, info=said, interactive=not said)
+        weight = gr.update(
+            value=value, visible=True, label=name, info=said or hint(method, number), interactive=not said
+        )
     declared = {p.name for p in method.params if p.per_model and p is not slider}
     own = [own_update(row.settings.get(name), name in declared, is_kept=name in kept) for name in own_params()]
     return [row.repo or None, weight, row.revision, *own]
+
+
+def hint(method: Method, number: int) -> str:
+    """What the sliders mean: said once, at the first."""
+    slider = lambda_param(method)
+    return slider.help if slider and number == 1 else ""
 
 
 def own_update(value: Value | None, visible: bool, *, is_kept: bool) -> Any:
@@ -312,7 +325,10 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
     events = [getattr(c, name) for c in typed for name in ("input", "blur", "release") if hasattr(c, name)]
     gr.on(events, lambda *v: texts(form_of(v)), column.values, column.text, **quick)
     column.method.input(
-        changed_method, [rows, *column.values], [*column.values, *column.groups, column.help, *column.text], **quick
+        changed_method,
+        [rows, column.synced, *column.values],
+        [*column.values, *column.groups, column.help, *column.text],
+        **quick,
     )
     column.yaml.input(
         typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, *column.told],
@@ -328,15 +344,29 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
         box.key_up(search, known, [known, box], **quick)
 
 
-def changed_method(count: int, *values: Any) -> list[Any]:
-    """A new method starts from its own defaults; models and lambdas stay."""
+def changed_method(count: int, synced: str, *values: Any) -> list[Any]:
+    """A new method starts from its own defaults; models and lambdas stay.
+
+    Gradio's list says that it has changed whenever it is left: then nothing is touched.
+    """
     form = form_of(values)
+    is_new = form.method != method_in(synced)
     slider = lambda_param(METHODS[form.method])
     start: dict[str, Value] = {slider.name: 1.0} if slider else {}
     rows = tuple(replace(row, settings={**start, **row.settings}) for row in form.rows)
     form = replace(form, rows=rows, settings=first_settings(METHODS[form.method]))
     groups = visible_groups(form, count)
-    return [*controls_of(form), *groups, view.method_help(METHODS[form.method]), *texts(form)]
+    said = [*controls_of(form), *groups, view.method_help(METHODS[form.method]), *texts(form)]
+    return said if is_new else [gr.skip()] * len(said)
+
+
+def method_in(text: str) -> str:
+    """The method that a recipe names; empty when it cannot be read."""
+    try:
+        raw = load_yaml(text, "The recipe")
+    except MergeError:
+        return ""
+    return str(raw.get("merge_method", "")) if isinstance(raw, dict) else ""
 
 
 def typed_yaml(text: str) -> list[Any]:

@@ -12,8 +12,8 @@ from merging.recipe import parse_recipe, to_yaml
 from space import view
 from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
-from space.pages.chat import options_of
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.pages.options import build_options, options_of
 from space.pages.recipe import RecipeColumn, current, shown_form, texts
 from space.reply import Reply
 from space.try_view import TOGETHER, Turn, frame, in_memory, talk
@@ -47,7 +47,7 @@ class TryStage:
     stop: gr.Button
     clear: gr.Button
     remember: gr.Checkbox
-    options: tuple[gr.components.Component, ...]
+    options: list[gr.components.Component]
     which: gr.Dropdown
     film: gr.Button
     strip: gr.Row
@@ -82,7 +82,7 @@ def build_try(prompts: Sequence[str]) -> TryStage:
             False, label="Remember what was said", elem_id="try-remember",
             info="Off, every prompt stands alone, so that answers of different lambdas can be compared.",
         )  # fmt: skip
-        options = build_options()
+        options = build_options().all
         which, film, strip, shots, keeps = build_film()
     return TryStage(
         intro, load, cancel, body, status, keep, leave, said, suggestions, prompt, send, stop, clear, remember, options,
@@ -100,16 +100,6 @@ def build_prompt() -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Button]:
         stop = gr.Button("Stop", visible=False, scale=0, min_width=90, elem_id="try-stop")
         clear = gr.Button("Clear", scale=0, min_width=80, elem_id="try-clear", elem_classes="quiet")
     return prompt, send, stop, clear
-
-
-def build_options() -> tuple[gr.components.Component, ...]:
-    with gr.Accordion("Settings", open=False):
-        with gr.Row():
-            temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0 takes the likeliest token.")
-            tokens = gr.Slider(1, 1024, 256, step=1, label="Max tokens")
-            seed = gr.Number(0, label="Seed", precision=0, info="The same for every answer.")
-        system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
-    return temperature, tokens, seed, system
 
 
 def build_film() -> tuple[gr.Dropdown, gr.Button, gr.Row, tuple[gr.HTML, ...], tuple[gr.Button, ...]]:

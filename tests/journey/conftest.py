@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from space.demo.hub import MODELS
 from space.examples import examples
@@ -23,8 +23,12 @@ FLAGS = [
 ]  # fmt: skip
 
 
+PATIENCE = 30_000  # ms until a state that must come is given up; a busy machine takes seconds to draw a page
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     names = ("chromium", "chromium-browser", "google-chrome")
     installed = next((path for name in names if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
@@ -45,7 +49,7 @@ def service(local_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def address(service: Service) -> Iterator[str]:
     page = build_page(service, service.settings, examples(service.settings))
-    yield launch(page, service.settings, port=free_port(), wait=False)
+    yield launch(page, service, port=free_port(), wait=False)
     page.close()
 
 
@@ -55,7 +59,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     errors: list[str] = []
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
     page.get_by_text("Signed in as ada").wait_for()

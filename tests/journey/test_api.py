@@ -37,7 +37,7 @@ def test_a_script_goes_the_whole_way(address: str, local_hub: LocalHub):
 
 
 def finished(client: Client, job: dict[str, Any]) -> dict[str, Any]:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while job["state"] in ("queued", "running") and time.monotonic() < end:
         time.sleep(0.2)
         job = client.predict(job["id"], api_name="/job")

@@ -1,16 +1,20 @@
 """When things go wrong in the browser: cancel, a Hub that goes away, models that may not be read. Nothing is lost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 from starlette.requests import Request
 from torch import Tensor
 
+from merging.patience import Patience
 from space.demo.hub import MODELS
-from space.generate import Voice
+from space.generate import Voice, generate
+from space.jobs import Job, Report
 from space.localhub import Fault, LocalHub
 from space.service import Service
 from tests.journey.test_journey import LONG, check, example
@@ -26,31 +30,69 @@ def weights(request: Request) -> bool:
     return "/cdn/" in request.url.path
 
 
-def start(page: Page, hub: LocalHub, fault: Fault) -> None:
-    """Check while the Hub is well, then start the merge with a fault on every read of weights."""
+def start(page: Page) -> None:
     example(page, "Two skills in one", "alloy/pocket-add")
     check(page)
-    hub.fault = lambda request: fault if weights(request) else None
     page.locator("#merge-button").click()
+
+
+@pytest.fixture
+def begins(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Report], None]], None]:
+    """Have something done when the next job begins to run, which its check came before."""
+    run = service.queue.run
+
+    def at(first: Callable[[Report], None]) -> None:
+        def begin(job: Job, report: Report) -> Any:
+            monkeypatch.setattr(service.queue, "run", run)
+            first(report)
+            return run(job, report)
+
+        monkeypatch.setattr(service.queue, "run", begin)
+
+    return at
+
+
+def fail(hub: LocalHub, fault: Fault) -> Callable[[Report], None]:
+    """A fault on every read of weights."""
+
+    def begin(report: Report) -> None:
+        hub.fault = lambda request: fault if weights(request) else None
+
+    return begin
 
 
 def jobs_on_disk(service: Service) -> list[Path]:
     return sorted((service.settings.home / "jobs").iterdir())
 
 
-def test_cancel_stops_the_merge_and_leaves_nothing(page: Page, hub: LocalHub, service: Service):
+def test_cancel_stops_the_merge_and_leaves_nothing(page: Page, hub: LocalHub, service: Service, begins):
     before = jobs_on_disk(service)
-    start(page, hub, Fault(delay=1.5))
+    begins(fail(hub, Fault(delay=60)))
+    start(page)
     page.locator("#cancel-button").click(timeout=LONG)
     expect(page.locator("#job-panel")).to_contain_text("Cancelled", timeout=LONG)
     expect(page.locator("#cancel-button")).to_be_hidden()
     assert jobs_on_disk(service) == before
 
 
-def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Page, hub: LocalHub):
-    start(page, hub, Fault(delay=1.5))
-    expect(page.locator("#job-panel .job.running")).to_be_visible(timeout=LONG)
-    hub.fault = lambda request: Fault(status=404)
+def test_a_check_can_be_left_while_the_hub_is_silent(page: Page, hub: LocalHub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Patience, "hurried", lambda patience: replace(patience, silence=120))
+    example(page, "Two skills in one", "alloy/pocket-add")
+    hub.fault = lambda request: Fault(delay=120) if "/api/models/" in request.url.path else None
+    page.locator("#check-button").click()
+    expect(page.locator("#verdict .busy")).to_be_visible()
+    page.locator("#check-cancel").click()
+    expect(page.locator("#verdict")).to_contain_text("Check cancelled")
+    expect(page.locator("#check-cancel")).to_be_hidden()
+    hub.fault = None
+    check(page)
+    expect(page.locator("#verdict")).to_contain_text("These belong together.")
+    expect(page.get_by_label("Model 2", exact=True).first).to_have_value("alloy/pocket-add")
+
+
+def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Page, hub: LocalHub, begins):
+    begins(fail(hub, Fault(status=404)))
+    start(page)
     expect(page.locator("#job-panel .job.failed")).to_be_visible(timeout=LONG)
     expect(page.locator("#job-panel .state")).to_contain_text("alloy/pocket-")
     hub.fault = None
@@ -58,18 +100,22 @@ def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Pag
     expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
 
 
-def test_the_second_job_waits_with_its_place_shown(page: Page, hub: LocalHub):
-    asked = len(hub.requests)
-    start(page, hub, Fault(delay=9.0))
+def test_the_second_job_waits_with_its_place_shown(page: Page, hub: LocalHub, begins):
+    goes_on = Event()
+
+    def hold(report: Report) -> None:
+        while not goes_on.wait(0.1):
+            report.check()
+
+    begins(hold)
+    start(page)
     expect(page.locator("#job-panel .job.running")).to_be_visible(timeout=LONG)
-    page.wait_for_timeout(1500)  # the first job has asked for weights, and waits; the second is checked without delay
-    hub.fault = None
-    assert len(hub.requests) > asked
     page.get_by_role("tab", name="Check").click()
     page.locator("#merge-button").click()
     expect(page.locator("#job-panel .state")).to_contain_text("place 1 in the queue", timeout=LONG)
     page.locator("#cancel-button").click()
     expect(page.locator("#job-panel")).to_contain_text("Cancelled", timeout=LONG)
+    goes_on.set()
     page.get_by_role("tab", name="Jobs").click()
     expect(page.locator("#job-list label").nth(1)).to_contain_text("done", timeout=LONG)
 
@@ -87,26 +133,37 @@ def test_models_that_may_not_be_read_are_named(page: Page, hub: LocalHub, name, 
     box = page.get_by_label("Model 2", exact=True).first
     box.fill(repo)
     box.press("Tab")
-    page.wait_for_timeout(500)
+    expect(page.locator(".summary")).to_contain_text(name)
     check(page)
     expect(page.locator("#verdict")).to_contain_text(repo)
     expect(page.locator("#verdict")).to_contain_text(words)
     expect(box).to_have_value(repo)
 
 
+@dataclass(frozen=True)
+class Held:
+    """What transformers gives tokens to: after the first one it waits until the answer is stopped."""
+
+    voice: Voice
+    stop: Event
+
+    def put(self, tokens: Tensor) -> None:
+        self.voice.put(tokens)
+        if self.voice.ids:
+            self.stop.wait(LONG / 1000)
+
+    def end(self) -> None:
+        self.voice.end()
+
+
 @pytest.fixture
-def slow_tongue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Half a second for each token: small models are done before one can press Stop."""
-    spoken, over = Voice.put, Event()
+def slow_tongue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small models are done before one can press Stop."""
 
-    def put(voice: Voice, tokens: Tensor) -> None:
-        spoken(voice, tokens)
-        if voice.ids:
-            over.wait(0.5)
+    def slowly(speaker: Any, prompt: Any, options: Any, voice: Voice, stop: Event) -> None:
+        generate(speaker, prompt, options, Held(voice, stop), stop)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Voice, "put", put)
-    yield
-    over.set()
+    monkeypatch.setattr("space.chat.generate", slowly)
 
 
 @pytest.mark.usefixtures("slow_tongue")

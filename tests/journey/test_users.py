@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, Page, Request, expect
 from space.demo.hub import MODELS
 from space.localhub import LocalHub
 from tests.journey.callers import Caller
+from tests.journey.conftest import PATIENCE
 from tests.journey.started import space
-from tests.journey.test_journey import LONG, check, merge, say
+from tests.journey.test_journey import LONG, check, merge, publish_as, say
 
 PUBLIC = ("alloy/pocket-reverse", "alloy/pocket-add")
 HUSH = "hush-add"  # in every private name, so that it can be looked for in what others are answered
@@ -44,7 +45,7 @@ def served(local_hub: LocalHub, log: Path) -> Iterator[tuple[str, Path]]:
 def visit(browser: Browser, address: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
     expect(page.get_by_text("Not signed in")).to_be_visible(timeout=30_000)
     yield page
@@ -66,7 +67,6 @@ def type_recipe(page: Page, *models: str) -> None:
     page.get_by_role("button", name="Recipe as YAML").click()
     page.locator("#recipe-yaml .cm-content").fill(recipe(*models))
     expect(page.get_by_label("Model 2", exact=True).first).to_have_value(models[1])
-    page.wait_for_timeout(500)
 
 
 def test_two_people_sign_in_and_out_beside_each_other(browser: Browser, served: tuple[str, Path]):
@@ -111,14 +111,17 @@ def test_a_merge_from_before_the_sign_in_is_there_after_it(browser: Browser, ser
 def test_a_sign_in_that_ends_is_said_and_the_next_finds_everything(
     browser: Browser, served: tuple[str, Path], local_hub: LocalHub
 ):
-    local_hub.sign_in.token_seconds = 12
     try:
         with visit(browser, served[0]) as page:
             sign_in(page, "Ada")
             type_recipe(page, *PUBLIC)
             check(page)
             merge(page)
-            page.wait_for_timeout(12_000)
+            page.get_by_role("button", name="Sign out (ada)").click()
+            local_hub.sign_in.token_seconds = 2
+            sign_in(page, "Ada")
+            expect(page.get_by_label("Model 2", exact=True).first).to_have_value(PUBLIC[1])
+            time.sleep(3)  # past its end
             local_hub.sign_in.token_seconds = 3600
             page.locator("#check-button").click()
             expect(page.locator("#verdict")).to_contain_text("The sign-in of ada has ended. Sign in again")
@@ -161,8 +164,7 @@ def run(browser: Browser, served: tuple[str, Path]) -> Iterator[Run]:
         page.locator("#to-chat").click()
         assert say(page, "reverse: lamot")[0] == "tomal"
         page.get_by_role("tab", name="Publish").click()
-        page.locator("#publish-name input, #publish-name textarea").fill(f"{HUSH}-published")
-        page.locator("#publish-button").click()
+        publish_as(page, f"{HUSH}-published").click()
         expect(page.locator("#publish-link a")).to_be_visible(timeout=LONG)
         page.get_by_role("tab", name="Jobs").click()
         expect(page.locator("#job-list label")).not_to_have_count(0)
@@ -267,6 +269,22 @@ def test_files_of_the_work_folder_are_not_served(run: Run, served: tuple[str, Pa
     assert modes == {0}
 
 
+def test_files_of_a_merge_are_sent_to_its_owner_alone(run: Run, served: tuple[str, Path]):
+    """By the cookie of the sign-in, in ranges too; nobody else is told that there is such a merge."""
+    address, home = served
+    file = home / "jobs" / run.job / "model" / "model.safetensors"
+    ada = Caller(address).sign_in("ada")
+    mine = ada.http.get(
+        f"{address}/download/{run.job}/model.safetensors",
+        headers={"cookie": f"session={ada.cookie}", "range": "bytes=100-"},
+    )
+    assert (mine.status_code, mine.content) == (206, file.read_bytes()[100:])
+    for other in (Caller(address).sign_in("bob"), Caller(address).visit(), Caller(address)):
+        there, not_there = (other.request("GET", f"/download/{job}/model.safetensors") for job in (run.job, "0" * 16))
+        assert there.status_code == not_there.status_code == 404
+        assert there.text.replace(run.job, "0" * 16) == not_there.text
+
+
 def test_no_token_is_written_down_or_sent_back(run: Run, served: tuple[str, Path], log: Path, local_hub: LocalHub):
     """After a merge, a chat and a publication, on the page and by script."""
     address, home = served
@@ -295,7 +313,7 @@ def test_no_token_is_written_down_or_sent_back(run: Run, served: tuple[str, Path
 
 
 def ended(caller: Caller, job: dict[str, Any]) -> dict[str, Any]:
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG / 1000
     while job["state"] in ("queued", "running") and time.monotonic() < end:
         time.sleep(0.2)
         job = caller.ask("job", job_id=job["id"])

@@ -128,6 +128,14 @@ def test_a_slow_line_is_shared(hub: LocalHub, visitor: httpx2.Client, url: str) 
     assert 0.55 <= time.monotonic() - began < 5
 
 
+def test_what_is_sent_goes_over_the_slow_line_too(hub: LocalHub, visitor: httpx2.Client) -> None:
+    hub.link = Link(bytes_per_second=4_000_000)
+    began = time.monotonic()
+    visitor.post("/api/validate-yaml", json={"content": "x" * 1_000_000})
+    hub.link = None
+    assert 0.25 <= time.monotonic() - began < 5
+
+
 def test_a_hub_stops_at_once_even_when_it_is_silent(tmp_path_factory: pytest.TempPathFactory) -> None:
     hub = LocalHub(tmp_path_factory.mktemp("hub")).start()
     always(hub, Fault(delay=60))

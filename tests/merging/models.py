@@ -15,14 +15,17 @@ from merging.recipe import ModelRef, Recipe, all_models, parse_recipe
 Tensors = Mapping[str, Tensor]
 
 
-def write_model(folder: Path, tensors: Tensors, config: Mapping[str, Any] | None = None, shards: int = 1) -> Path:
-    """Save tensors as one file, or spread over several with an index."""
+def write_model(
+    folder: Path, tensors: Tensors, config: Mapping[str, Any] | None = None, shards: int = 1, *, in_order: bool = False
+) -> Path:
+    """Save tensors as one file, or spread over several with an index; in order, as most models are, or dealt out."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "bfloat16"} | dict(config or {})))
     if shards == 1:
         save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
         return folder
-    files = {name: f"model-{i % shards + 1:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(tensors)}
+    place = (lambda i: i * shards // len(tensors)) if in_order else (lambda i: i % shards)
+    files = {name: f"model-{place(i) + 1:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(tensors)}
     for file in set(files.values()):
         save_file({n: t for n, t in tensors.items() if files[n] == file}, folder / file, metadata={"format": "pt"})
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": files}))

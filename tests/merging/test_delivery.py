@@ -12,7 +12,7 @@ from merging.__main__ import main
 from merging.checkpoint import open_checkpoint
 from merging.engine import Options, merge
 from merging.errors import Kept, MergeError, Passing, SignedOut
-from merging.hub import Hub, HubRepo, verify
+from merging.hub import Hub, verify
 from merging.recipe import ModelRef, to_yaml
 from merging.report import CARD, RECIPE, REPORT
 from space.localhub import Fault, LocalHub
@@ -313,10 +313,12 @@ def test_from_the_command_line(server, expected, command, tmp_path, repo_id):
     status, said = command("merge", tmp_path / "recipe.yaml", "--publish", repo_id, "--shard-size", "50kB")
     assert status == 0 and f"Published at {server.url}/{repo_id}." in said, said
     assert published(server, repo_id) == expected and server.store.repo(repo_id).private
-    status, said = command("verify", repo_id, "--all")
-    assert status == 0 and "4 of 4 shards read again" in said
     status, said = command("verify", repo_id)
-    assert status == 0 and "1 of 4 shards read again" in said
+    assert status == 0 and "4 of 4 shards read whole" in said
+    status, said = command("verify", repo_id, "--share", "0.5")
+    assert status == 0 and "2 of 4 shards read whole" in said
+    with pytest.raises(SystemExit):
+        command("verify", repo_id, "--share", "1.5")
 
 
 @pytest.mark.parametrize(
@@ -340,9 +342,7 @@ def test_a_token_that_may_only_read(server, command, tmp_path, monkeypatch):
 
 
 def verified(repo_id, **options):
-    repo = ADA.open(ModelRef(repo_id))
-    assert isinstance(repo, HubRepo)
-    steps = verify(repo, **options)
+    steps = verify(ADA.open_repo(ModelRef(repo_id)), **options)
     while True:
         try:
             next(steps)
@@ -352,14 +352,46 @@ def verified(repo_id, **options):
 
 def test_a_published_model_that_was_changed_is_found_out(server, recipe, tmp_path, repo_id):
     deliver(recipe, tmp_path / "merge", repo_id)
-    assert verified(repo_id, whole=True).faults == ()
+    assert verified(repo_id).faults == ()
     name = "model-00002-of-00004.safetensors"
     good = server.store.read(repo_id, name).read_bytes()
     server.store.commit(repo_id, {name: good[:-1] + bytes([good[-1] ^ 1])})
-    (kept, read) = verified(repo_id, whole=True).faults
-    assert f"The Hub keeps {name} as" in kept and f"{name} reads as" in read
+    (fault,) = verified(repo_id).faults
+    assert f"The Hub keeps {name} as" in fault and f"{name} reads as" in fault
+    assert [shard.file for shard in verified(repo_id).shards if shard.fault] == [name]
     server.store.commit(repo_id, {name: good[:-1]})
-    assert "bytes, but was written with" in verified(repo_id).faults[0]
+    found = verified(repo_id)
+    assert "bytes, but was written with" in found.faults[0]
+    assert [shard.read for shard in found.shards] == ["whole", "nothing", "whole", "whole"]
+
+
+def test_a_share_is_some_whole_shards_and_the_headers_of_the_others(server, recipe, tmp_path, repo_id):
+    deliver(recipe, tmp_path / "merge", repo_id)
+    server.requests.clear()
+    found = verified(repo_id, share=0.25)
+    assert found.faults == () and sorted(s.read for s in found.shards) == ["header", "header", "header", "whole"]
+    assert found.read_bytes == found.total_bytes == found.shards[0].nbytes
+    assert len({tuple(s.read for s in verified(repo_id, share=0.25, seed=seed).shards) for seed in range(20)}) > 1
+
+
+def test_a_shard_with_other_tensors_is_found_out_by_its_header(server, recipe, tmp_path, repo_id):
+    """Also where the Hub keeps no checksum of it, and its bytes are not read."""
+    deliver(recipe, tmp_path / "merge", repo_id)
+    name = "model-00003-of-00004.safetensors"
+    good = server.store.read(repo_id, name).read_bytes()
+    server.store.commit(repo_id, {name: good.replace(b'"w2"', b'"v2"')})
+    seed = next(n for n in range(50) if verified(repo_id, share=0.25, seed=n).shards[2].read == "header")
+    (fault,) = verified(repo_id, share=0.25, seed=seed).faults
+    assert fault.endswith(f"The header of {name} tells otherwise of 'v2' than the report.")
+
+
+def test_bits_that_are_changed_on_the_way_are_found_out(server, recipe, tmp_path, repo_id):
+    """What arrives is judged by the report, whatever the Hub says that it keeps."""
+    deliver(recipe, tmp_path / "merge", repo_id)
+    name = "model-00004-of-00004.safetensors"
+    server.fault = always(Fault(flip_bit=20_000), path=server.store.files(repo_id)[name].sha256)
+    (fault,) = verified(repo_id).faults
+    assert fault.startswith(f"{name} reads as")
 
 
 def test_what_alloy_has_not_published_cannot_be_verified(server, repo_id):

@@ -367,6 +367,7 @@ def test_nothing_but_the_source_is_asked(family, tmp_path):
         label, repo_id, revision = "elsewhere", None, None
         sizes, read, read_into = inner.sizes, inner.read, inner.read_into
         expect, verified, stop, close = inner.expect, inner.verified, inner.stop, inner.close
+        checked, recall = inner.checked, inner.recall
 
     recipe = recipe_of("linear", [family / "tune0-2"], weight=1.0)
     checkpoint = open_checkpoint(Elsewhere())

@@ -103,11 +103,11 @@ def test_what_is_kept_has_the_same_bits(start):
 
 @pytest.mark.parametrize("size", [2**15, 2**16], ids=["magnitudes", "signed"])
 def test_counts_are_the_same(size):
-    found, mask = [np.zeros((4, size), np.int64) for _ in "ab"], size - 1
+    found, mask = [np.zeros((4, size, 2), np.int64) for _ in "ab"], size - 1
     loops.count_high_halves(X, found[0])
     gpu.count_high_halves(there(X), found[1])
-    assert np.array_equal(found[0], found[1]) and found[0].sum() == X.size
-    bins = found[0].argsort(1)[:, -2:].astype(np.uint32)
+    assert np.array_equal(found[0], found[1]) and found[0].sum() == X.size and found[0].sum((0, 1)).all()
+    bins = found[0].sum(2).argsort(1)[:, -2:].astype(np.uint32)
     found = [np.zeros((4, 2, 2**16), np.int64) for _ in "ab"]
     loops.count_low_halves(X, bins, mask, found[0])
     gpu.count_low_halves(there(X), bins, mask, found[1])

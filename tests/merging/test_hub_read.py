@@ -14,6 +14,7 @@ import torch
 
 from merging.errors import MergeError
 from merging.hub import Hub, HubRepo, check_repo_id, open_model
+from merging.patience import Patience
 from merging.recipe import ModelRef
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
@@ -416,3 +417,9 @@ def test_readers_do_not_block_each_other(repo: HubRepo, server: LocalHub):
         assert repo.read(FILE, 1_000_000, 1_000_010) == BYTES[1_000_000:1_000_010]
         assert not slow.done()
         assert slow.result() == BYTES[2_000_000:2_000_010]
+
+
+def test_who_waits_for_an_answer_is_told_within_seconds():
+    usual, hurried = Patience(), Patience().hurried()
+    assert hurried.attempts * hurried.silence + sum(hurried.pauses()) <= 20 < usual.attempts * usual.silence
+    assert HASTY.hurried().silence == HASTY.silence, "who is in a greater hurry stays so"

@@ -62,28 +62,37 @@ def test_the_kth_largest_of_anything(values, density):
 
 
 def test_ranks_of_signed_numbers():
-    scores = np.array([[3, -1, 0.5, -7, 0, -0.25], [-1, -2, -3, -4, -5, -6]], np.float32)
+    third = np.float32(1 / 3)  # its lower half is not zero, and it shares the upper one with 0.333
+    scores = np.array([
+        [3, -1, 0.5, -7, 0, -0.25], [-1, -2, -3, -4, -5, -6], [third, -third, 0.333, -0.333, 0.33203125, -0.33203125],
+    ], np.float32)  # fmt: skip
     block = Block(scores, False, Chance(0, ""))
+    high = count_high_halves(iter([block]), lambda b: b.models, 2**16)
+    ordered = -np.sort(-scores, axis=1)
     for k in range(1, 7):
-        high = count_high_halves(iter([block]), lambda b: b.models, 2**16)
-        passes = kth_inside(high, [(k, 1)] * 2, lambda b: b.models)
+        found, count = driven(kth_inside(high, [(k, 1)] * 3, lambda b: b.models), block)
+        assert found == [tuple(row[[k - 1, 0]].tolist()) for row in ordered] and count == 1
+    found, count = driven(kth_inside(high[:2], [(k, 1)] * 2, lambda b: b.models), block)
+    assert found == [tuple(row[[5, 0]].tolist()) for row in ordered[:2]] and count == 0  # no more passes are needed
+
+
+def driven(passes, block):
+    """What a measure finds on one block, and how often it goes over it."""
+    count = 0
+    try:
         look = next(passes)
-        with pytest.raises(StopIteration) as found:
-            passes.send(look(iter([block])))
-        ordered = -np.sort(-scores, axis=1)
-        assert found.value.value == [tuple(row[[k - 1, 0]].tolist()) for row in ordered]
+        while True:
+            count += 1
+            look = passes.send(look(iter([block])))
+    except StopIteration as found:
+        return found.value, count
 
 
 def test_bands_between_the_smallest_and_the_largest():
     def bands(density, gamma):
         passes = middle_bands((10,), {"density": (density,), "gamma": (gamma,)})
         block = Block(np.array([[0.0] * 10, range(1, 11)], np.float32), True, Chance(0, ""))
-        try:
-            look = next(passes)
-            while True:
-                look = passes.send(look(iter([block])))
-        except StopIteration as found:
-            return found.value[0]
+        return driven(passes, block)[0][0]
 
     assert bands(0.3, 0.2) == (6, 8)  # 9 and 10 are dropped, and then all below 6
     assert bands(0.3, 0.0) == (8, 10) and bands(0.3, 0.19) == (7, 9)

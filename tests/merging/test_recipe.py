@@ -68,6 +68,11 @@ def test_reads_what_mergekit_reads():
     )
 
 
+@pytest.mark.parametrize("key", ["tokenizer_source: base", "tokenizer: {source: base}"])
+def test_a_key_that_asks_for_what_is_done_anyway_is_read(key):
+    assert parse_recipe(f"{MERGEKIT}\n{key}\n") == parse_recipe(MERGEKIT)
+
+
 def test_settings_are_the_models_own_then_the_recipes_then_the_defaults():
     found = parse_recipe(MERGEKIT)
     assert settings_for(found, "any.tensor") == {
@@ -114,6 +119,7 @@ def test_models(written, path, revision):
         ("", "The recipe must be a mapping with merge_method and models."),
         ("- a", "The recipe must be a mapping"),
         ("a: [", "The recipe is not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "line 2: a second document begins here"),
         ("merge_method: linear\nmerge_method: ties", "line 2: 'merge_method' stands twice"),
         ("a: &x 1\nb: *x", "Line 2 uses a YAML alias"),
         ("merge_method: !!python/object:os.system x", "the tag"),
@@ -139,6 +145,8 @@ def test_models(written, path, revision):
         (recipe(normalize=True), "normalize is a parameter. Put it under `parameters:`."),
         (recipe(slices=[]), "The recipe has models and slices. `models` merges whole models, `slices` layers: choose"),
         (recipe(tokenizer_source="union"), "tokenizer_source: The tokenizer is taken whole"),
+        (recipe(tokenizer_source="base"), "tokenizer_source: The tokenizer is taken whole"),  # there is no base
+        (recipe(name="one of many"), "name: Names are for several recipes in one file"),
         (recipe(chat_template="auto"), "chat_template: The chat template is taken"),
         (recipe(modules={}), "modules: Merging module by module is not supported yet"),
         (recipe(parameters=[1]), "parameters must be a mapping of names to values, not a list."),

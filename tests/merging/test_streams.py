@@ -16,7 +16,7 @@ from huggingface_hub import constants, snapshot_download
 from merging.checkpoint import Checkpoint
 from merging.compatibility import check
 from merging.engine import Options, merge
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 from merging.hub import Hub, HubRepo, open_model, open_models
 from merging.reading import Range
 from merging.recipe import Input, ModelRef, Recipe
@@ -118,6 +118,36 @@ def test_what_is_not_read_whole_is_not_called_verified(hub: LocalHub):
     source.expect([Range("model.safetensors", size - 1000, size)], 10**6)
     assert len(source.read("model.safetensors", size - 1000, size)) == 1000
     assert source.verified() == {"model.safetensors": "not read whole"}
+
+
+def test_what_was_verified_before_an_interruption_is_told_after_it(hub: LocalHub, small_requests, tmp_path: Path):
+    """And what was read in part by either run, so that neither has its checksum, is told too."""
+    g = torch.Generator().manual_seed(1)
+    base = {f"w{n}": torch.randn(500, 500, generator=g) for n in range(12)}
+    names = ["streams/whole", "streams/thirds"]
+    for name, tensors, shards in zip(names, (base, *fine_tunes(base, 1)), (1, 3), strict=True):
+        folder = write_model(tmp_path / name, tensors, shards=shards, in_order=True)
+        hub.store.create_repo(name)
+        hub.store.commit(name, {p.name: p for p in folder.iterdir()})
+    out, options = tmp_path / "out", replace(SMALL, shard_bytes=1_000_100)
+
+    def verified() -> list[str]:
+        lines = (line for path in tmp_path.glob(".out.*.journal") for line in path.read_text().splitlines())
+        return [entry["file"] for entry in map(json.loads, lines) if entry["kind"] == "verified"]
+
+    def models() -> dict[ModelRef, Checkpoint]:
+        return open_models([ModelRef(name) for name in names], ANYONE)
+
+    hub.fault = lambda request: Fault(status=503) if "/cdn/" in request.url.path and verified() else None
+    with pytest.raises(Kept, match="kept: the same merge goes on from there"):
+        merged(models(), out, options, "task_arithmetic")
+    before = verified()
+    assert before
+    hub.fault = None
+    merged(models(), out, options, "task_arithmetic")
+    one, thirds = [{s["file"]: s["verified"] for s in model["shards"]} for model in report_of(out)["models"]]
+    assert list(one.values()) == ["read by several runs, none of which had the checksum of it all"]
+    assert len(thirds) == 3 and {thirds[file] for file in before} == {"sha256"}
 
 
 @pytest.fixture

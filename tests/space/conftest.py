@@ -16,9 +16,9 @@ from space.viewer import Token, Viewer
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN, BOB_TOKEN
 from tests.merging.hubs import QUICK
 
-ADA = Viewer("hf:ada", Account("ada", "Ada", ("acme",), can_write=True), ADA_TOKEN)
-ADA_READING = Viewer("hf:ada", Account("ada", "Ada", ("acme",), can_write=False), ADA_READ_TOKEN)
-BOB = Viewer("hf:bob", Account("bob", "Bob", (), can_write=True), BOB_TOKEN)
+ADA = Viewer("hf:6a", Account("ada", "Ada", ("acme",), can_write=True, id="6a"), ADA_TOKEN)
+ADA_READING = Viewer("hf:6a", Account("ada", "Ada", ("acme",), can_write=False, id="6a"), ADA_READ_TOKEN)
+BOB = Viewer("hf:6b", Account("bob", "Bob", (), can_write=True, id="6b"), BOB_TOKEN)
 ANYONE = Viewer("anon:1")
 
 numbers = itertools.count(1)

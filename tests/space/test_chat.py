@@ -4,10 +4,11 @@ import time
 from itertools import islice
 
 import pytest
+import torch
 
 from merging.errors import MergeError
 from space.chat import ChatOptions, Chats, Pane
-from space.models import Models, load_model
+from space.models import ROOMY, TIGHT, Models, load_model
 from space.prompt import NO_TEMPLATE
 from tests.space.tiny import make_model
 
@@ -32,7 +33,7 @@ def chats(tmp_path_factory):
 
 
 def pane(folder):
-    return Pane(folder.name, lambda tell: folder)
+    return Pane(folder.name, lambda tell: [folder])
 
 
 def ask(chats, folders, **options):
@@ -79,8 +80,6 @@ def test_another_seed_gives_another_text(chats, folders):
 
 
 def test_draws_are_fair():
-    import torch
-
     from space.generate import Sample
 
     draw = Sample(ChatOptions(temperature=2.0, top_p=1.0))
@@ -204,3 +203,56 @@ def test_a_model_that_lies_partly_on_disk_answers_the_same(chats, folders, tmp_p
     assert ask(small, folders[:1])[-1][0].text == ask(chats, folders[:1])[-1][0].text
     assert "disk" in small.models.kept[folders[0]].model.hf_device_map.values()
     small.models.close()
+
+
+class Scarce:
+    """A machine on which some attempts to load or to answer run out of memory."""
+
+    def __init__(self, scratch, *, loads=(), answers=()):
+        self.loads, self.answers = list(loads), list(answers)
+        self.shares = []
+        self.chats = Chats(Models(10**9, 600, scratch, load=self.load))
+
+    def load(self, folder, budget, scratch, share):
+        self.shares.append(share)
+        if self.loads and self.loads.pop(0):
+            raise MemoryError
+        model, tokenizer = load_model(folder, budget, scratch, share)
+        forward = model.forward
+
+        def scarce(*args, **kwargs):
+            if self.answers and self.answers.pop(0):
+                raise torch.OutOfMemoryError
+            return forward(*args, **kwargs)
+
+        model.forward = scarce
+        return model, tokenizer
+
+
+@pytest.mark.parametrize(
+    ("loads", "answers", "shares"),
+    [
+        ([True], [], [ROOMY, ROOMY]),  # the second time it has the machine to itself
+        ([False], [False, True], [ROOMY, ROOMY]),  # in the middle of its answer
+        ([True, True], [], [ROOMY, ROOMY, TIGHT]),
+        ([True], [True], [ROOMY, ROOMY, TIGHT]),
+    ],
+)
+def test_who_runs_out_of_memory_answers_alone_then_mostly_from_disk(chats, folders, tmp_path, loads, answers, shares):
+    scarce = Scarce(tmp_path, loads=loads, answers=answers)
+    reply = ask(scarce.chats, folders[:1])[-1][0]
+    assert (reply.error, reply.done) == ("", True)
+    assert reply.text == ask(chats, folders[:1])[-1][0].text
+    assert scarce.shares == shares
+    assert scarce.chats.models.share == ROOMY
+    scarce.chats.models.close()
+
+
+def test_memory_that_is_never_enough_is_explained_and_freed_and_others_are_answered(folders, tmp_path):
+    scarce = Scarce(tmp_path, loads=[True, False, True, True])
+    short, other = ask(scarce.chats, folders[:2])[-1]
+    assert "not enough memory here" in short.error and short.done
+    assert other.text and not other.error
+    assert not scarce.chats.models.kept
+    assert not ask(scarce.chats, folders[:1])[-1][0].error
+    scarce.chats.models.close()

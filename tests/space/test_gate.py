@@ -105,3 +105,9 @@ def test_doors_are_closed_and_bodies_bounded(client):
     assert client.post("/gradio_api/upload", content=b"x").status_code == 404
     assert client.post("/gradio_api/queue/join", content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
     assert client.post("/gradio_api/queue/join", content=b"x" * 1_000_000).json() == 1_000_000
+
+
+def test_the_browser_is_told_to_load_nothing_of_others(client):
+    for path in ("/", "/gradio_api/upload"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "img-src 'self' data: blob:;" in policy and "object-src 'none'" in policy

@@ -6,6 +6,7 @@ import pytest
 
 from merging.errors import MergeError
 from space.jobs import Jobs
+from space.places import Places
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_one_merge_runs_at_a_time_and_a_publication_does_not_wait_for_it(queue):
         inside.remove(job.kind)
         return {}
 
-    jobs = queue(run, max_per_owner=9)
+    jobs = queue(run, places=Places(9))
     asked = [("merge", "both"), ("merge", ""), ("merge", ""), ("publish", "both"), ("publish", "")]
     made = [jobs.submit("ada", kind, title, {}) for kind, title in asked]
     assert {jobs.wait(job.id, 20).state for job in made} == {"done"}
@@ -139,7 +140,7 @@ def test_somebody_elses_job_is_answered_like_none(queue):
 
 
 def test_there_are_limits_and_they_are_said(queue):
-    jobs = queue(max_per_owner=2, queue_length=3, start=False)
+    jobs = queue(places=Places(2, queue=3), start=False)
     for owner in ("ada", "ada", "bob"):
         jobs.submit(owner, "merge", "", {})
     with pytest.raises(MergeError, match="You have 2 jobs"):
@@ -232,7 +233,7 @@ def test_no_secret_is_written_down(queue, tmp_path):
 
 
 def test_many_submit_at_once(queue):
-    jobs = queue(max_per_owner=100, queue_length=100)
+    jobs = queue(places=Places(100, queue=100))
     made = []
     threads = [
         threading.Thread(target=lambda n=n: made.append(jobs.submit(f"o{n}", "merge", "", {}))) for n in range(20)

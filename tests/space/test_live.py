@@ -10,7 +10,7 @@ import torch
 from merging.errors import MergeError
 from merging.recipe import parse_recipe, to_yaml
 from space.film import frames, lambdas
-from space.live import GONE
+from space.live import GONE, NO_MEMORY
 from space.models import load_model
 from space.reply import ChatOptions
 from space.service import build_service
@@ -208,3 +208,13 @@ def test_frames_move_one_lambda_or_all_or_the_place_between_two():
         frames(karcher)
     with pytest.raises(MergeError, match="not one number"):
         frames(parse_recipe(weights("[0, 1]", 1)))
+
+
+def test_an_answer_without_memory_says_so(service, tab, monkeypatch):
+    def starve(*given):
+        raise MemoryError
+
+    monkeypatch.setattr("space.live.generate", starve)
+    assert answers(service, tab, weights(0.7, 0.7)) == [NO_MEMORY]
+    monkeypatch.undo()
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]

@@ -13,7 +13,7 @@ GB = 10**9
 
 
 def job(id, disk_bytes=0, *, state="queued", kind="merge"):
-    return Job(id, "hf:ada", kind, "title", {"disk_bytes": disk_bytes}, state)
+    return Job(id, "hf:6a", kind, "title", {"disk_bytes": disk_bytes}, state)
 
 
 def room(tmp_path, free=10 * GB, memory=10 * GB):

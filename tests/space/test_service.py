@@ -13,6 +13,7 @@ from merging.recipe import ModelRef
 from space.chat import ChatOptions
 from space.demo.hub import MODELS
 from space.localhub import Fault
+from space.panes import ENSEMBLE
 from space.service import build_service
 from space.viewer import Viewer
 from tests.hub_fixture import ADA_TOKEN
@@ -50,6 +51,28 @@ def test_models_that_belong_together_pass_the_check(service):
     assert found.plan
     assert found.plan.write_bytes > 1_000_000
     assert set(found.revisions) == {"alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add"}
+
+
+@pytest.mark.parametrize("silent", ["/api/models/", "/cdn/"])
+def test_a_check_ends_at_once_when_it_is_left(service, hub, silent):
+    class Left(Exception):
+        pass
+
+    asked = threading.Event()
+
+    def fall_silent(request):
+        if silent not in request.url.path:
+            return None
+        asked.set()
+        return Fault(delay=60)
+
+    def tick():
+        if asked.is_set():
+            raise Left
+
+    hub.fault = fall_silent
+    with pytest.raises(Left):
+        service.check(BOTH, ANYONE, tick=tick)
 
 
 @pytest.mark.parametrize("stranger", ["alloy/pocket-stranger", "alloy/pocket-renumbered"])
@@ -101,7 +124,11 @@ def test_a_stack_from_its_check_to_its_card(service, hub):
     assert not found.blocked and "The merge has 5 layers, in 2 slices." in [f.title for f in found.findings]
     job = service.queue.wait(service.merge(STACK, ADA).id, 60)
     assert (job.state, job.title) == ("done", "pocket-reverse-add-passthrough")
-    assert [one.label for one in service.panes(job.id, ADA)] == ["Merge", "alloy/pocket-reverse", "alloy/pocket-add"]
+    assert [one.label for one in service.panes(job.id, ADA)] == [
+        "Merge",
+        "alloy/pocket-reverse",
+        "alloy/pocket-add",
+    ]  # no ensemble
     sha = quick_hub(False).open(ModelRef("alloy/pocket-add")).revision
     assert f"alloy/pocket-add@{sha}" in job.payload["recipe"] and "layer_range: [2, 4]" in job.payload["recipe"]
     card = service.card(job.id, ADA, repo_id="ada/taller")
@@ -210,6 +237,8 @@ def test_a_job_of_somebody_else_is_not_there(merged):
         lambda v: service.again(job.id, v),
         lambda v: service.card(job.id, v),
         lambda v: service.download(job.id, v),
+        lambda v: service.files(job.id, v),
+        lambda v: service.verify(job.id, v),
         lambda v: service.panes(job.id, v),
         lambda v: service.chat(job.id, ["Merge"], [HELLO], ChatOptions(), v),
         lambda v: service.publish(job.id, v, repo_id="bob/x", private=True, card="x"),
@@ -251,7 +280,7 @@ def copy_private(hub, repo_id):
 
 def test_publishing_needs_a_sign_in_that_may_write(merged):
     service, job = merged
-    anonymous = Viewer("hf:ada")  # the same owner, signed out
+    anonymous = Viewer("hf:6a")  # the same owner, signed out
     assert service.owners(anonymous) == service.owners(ADA_READING) == []
     assert "sign in" in service.may_not_publish(anonymous)
     assert "may only read" in service.may_not_publish(ADA_READING)
@@ -319,6 +348,49 @@ def test_a_merge_goes_straight_to_the_hub(merged, service, hub, repo_name):
         assert file.is_dir() or ADA_TOKEN.encode() not in file.read_bytes(), file
 
 
+def test_what_is_published_is_verified_shard_by_shard(merged, hub, repo_name):
+    service, job = merged
+    pushed = published(service, job, ADA, f"ada/{repo_name}")
+    assert [one.id for one in service.publications(job.id, ADA)][:1] == [pushed.id]
+    done = service.queue.wait(service.verify(pushed.id, ADA).id, 60)
+    assert done.state == "done", done.error
+    (shard,) = done.result["shards"]
+    assert (shard["file"], shard["read"], shard["fault"]) == ("model.safetensors", "whole", "")
+    assert done.result["faults"] == [] and done.done_bytes == done.total_bytes == shard["nbytes"]
+    weights = hub.store.read(f"ada/{repo_name}", "model.safetensors").read_bytes()
+    hub.store.commit(f"ada/{repo_name}", {"model.safetensors": weights[:-1] + bytes([weights[-1] ^ 1])})
+    again = service.queue.wait(service.verify(pushed.id, ADA).id, 60)
+    assert again.state == "done" and "model.safetensors reads as" in again.result["faults"][0]
+    assert service.verification(pushed.id, ADA).id == again.id
+
+
+def test_a_verification_that_waits_for_the_hub_is_cancelled_at_once(merged, hub, repo_name):
+    service, job = merged
+    pushed = published(service, job, ADA, f"ada/{repo_name}")
+    asked = threading.Event()
+
+    def fall_silent(request):
+        if "/cdn/" not in request.url.path:
+            return None
+        asked.set()
+        return Fault(delay=60)
+
+    hub.fault = fall_silent
+    running = service.verify(pushed.id, ADA)
+    assert asked.wait(20)
+    assert service.verify(pushed.id, ADA).id == running.id, "one at a time"
+    began = time.monotonic()
+    service.cancel(running.id, ADA)
+    assert service.queue.wait(running.id, 10).state == "cancelled"
+    assert time.monotonic() - began < 2.5
+
+
+def test_only_what_is_published_can_be_verified(merged):
+    service, job = merged
+    with pytest.raises(MergeError, match="a publication that is done is needed"):
+        service.verify(job.id, ADA)
+
+
 def test_what_may_not_be_published_is_not_merged_either(service, hub):
     hub.store.create_repo("ada/there-already")
     for viewer, repo_id, reason in [
@@ -354,13 +426,35 @@ def final(replies):
 def test_a_merge_is_asked_beside_its_parents(merged):
     service, job = merged
     panes = service.panes(job.id, ADA)
-    shown = [("Merge", 0), ("alloy/pocket-base", 0), ("alloy/pocket-reverse", 1), ("alloy/pocket-add", 2)]
+    shown = [
+        ("Merge", 0),
+        ("alloy/pocket-base", 0),
+        ("alloy/pocket-reverse", 1),
+        ("alloy/pocket-add", 2),
+        (ENSEMBLE, 0),
+    ]
     assert [(one.label, one.row) for one in panes] == shown
     labels = ["Merge", "alloy/pocket-base"]
     merge, base = final(service.chat(job.id, labels, [HELLO] * len(labels), ChatOptions(max_new_tokens=16), ADA))
     assert (merge.error, base.error) == ("", "")
     assert merge.text.strip() == "tekcop"
     assert base.text.strip() != "tekcop"
+
+
+def test_other_merges_of_the_same_person_can_be_asked_and_nobody_elses(service):
+    jobs = [
+        service.queue.wait(service.merge(recipe("alloy/pocket-reverse", other), viewer).id, 60)
+        for other, viewer in (("alloy/pocket-add", ADA), ("alloy/pocket-add", ADA), ("alloy/pocket-vowels", BOB))
+    ]
+    mine, other, bobs = jobs
+    found = service.panes(mine.id, ADA)
+    assert [one.key for one in found if one.kind == "other"] == [f"merge:{other.id}"]
+    assert len({one.label for one in found}) == len(found)
+    reply = final(service.chat(mine.id, [found[-1].label], [HELLO], ChatOptions(max_new_tokens=8), ADA))[0]
+    assert reply.text.strip() == "tekcop"
+    assert bobs.id not in str(found)
+    with pytest.raises(MergeError, match="no job"):
+        service.panes(bobs.id, ADA)
 
 
 def test_private_files_for_chat_are_kept_apart_and_asked_for_each_time(service, hub, repo_name):

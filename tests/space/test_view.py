@@ -1,14 +1,17 @@
 """What the page shows: numbers as people say them, and nothing from outside as HTML."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from merging.compatibility import Check, Finding
 from space import view
+from space.book import Entry, Result
 from space.form import Form, Row
 from space.jobs import Job
-from space.words import ago, count, duration, size
+from space.settings import Settings
+from space.words import ago, ahead, count, duration, size
 
 EVIL = "<script>alert(1)</script>"
 
@@ -31,6 +34,7 @@ def test_durations_are_said_as_people_say_them(seconds, words):
 
 def test_ages_and_counts():
     assert ago(100, now=102) == "just now" and ago(0, now=120) == "2 min ago"
+    assert ahead(100, now=90) == "soon" and ahead(7200, now=0) == "in 2 h" and ahead(260_000, now=0) == "in 3 days"
     assert count(1, "shard") == "1 shard" and count(3, "shard") == "3 shards"
 
 
@@ -46,6 +50,11 @@ def test_a_verdict_is_a_sentence_with_the_first_reason():
     assert "Do not merge: it differs." in view.verdict(check(finding()))
     assert "with 2 things to look at" in view.verdict(check(finding("warn"), finding("warn")))
     assert "These belong together." in view.verdict(check())
+
+
+def test_the_way_through_the_page_is_a_numbered_list():
+    shown = view.steps("How", [("Check", "first."), (EVIL, EVIL)])
+    assert shown.count("<li>") == 2 and "<b>Check</b> first." in shown and EVIL not in shown
 
 
 def test_what_fits_is_folded_and_what_blocks_is_not():
@@ -82,3 +91,33 @@ def test_only_a_web_address_becomes_a_link():
     done = replace(job(), state="done")
     assert view.published(replace(done, result={"url": "javascript:alert(1)"})) == ""
     assert 'href="https://hub/ada/x"' in view.published(replace(done, result={"url": "https://hub/ada/x"}))
+
+
+def test_a_job_that_is_done_names_no_tensor_any_more():
+    assert "model.norm" in view.job_panel(job()) and "model.norm" not in view.job_panel(replace(job(), state="done"))
+
+
+def test_a_job_says_when_it_is_removed_where_it_is():
+    ended = Job("1", "hf:1", "merge", "two-skills", {}, "done", created=time.time(), ended=time.time())
+    assert view.job_label(ended, 3 * 86400).endswith("removed in 3 days")
+    assert "removed" not in view.job_label(ended) + view.job_label(replace(ended, state="running"), 3 * 86400)
+
+
+def test_limits_of_strangers_are_shown_where_there_are_strangers(tmp_path):
+    shown = view.limits(Settings(tmp_path, hosted=True, max_jobs_per_visitor=2, keep_days=3))
+    assert "Without a sign-in it is 2 jobs, and 4 for all" in shown and "removed with its files after 3 days" in shown
+    assert "sign-in" not in view.limits(Settings(tmp_path)) and "removed" not in view.limits(Settings(tmp_path))
+
+
+def test_what_models_wrote_is_text_in_the_table_of_a_prompt_book():
+    said = ("one <b>", "two", "three")
+    entry = Entry(tuple({"role": r, "content": c} for r, c in zip(("user", "user", "user"), said, strict=True)))
+    shown = view.book_table([Result(entry, {"a": ("<i>", ""), "b": ("x", "y", "z")}, {"a": "It is gone."})], ["a", "b"])
+    assert '<pre>one &lt;b&gt;</pre></th><td data-pane="a"><pre>&lt;i&gt;</pre></td>' in shown
+    assert shown.count("It is gone.") == 1 and "(nothing)" in shown and '<td data-pane="a"></td>' in shown
+
+
+def test_an_answer_that_was_given_is_said_to_be():
+    roles = ("user", "assistant", "user")
+    entry = Entry(tuple({"role": role, "content": role} for role in roles))
+    assert view.book_table([Result(entry, {"a": ("x",)}, {})], ["a"]).count("(given)") == 1

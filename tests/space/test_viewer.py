@@ -10,7 +10,7 @@ from space import viewer as viewers
 from space.settings import Settings
 from space.viewer import SignedOut, token_here, viewer_of
 
-ADA = Account("ada", "Ada", ("acme",), can_write=True)
+ADA = Account("ada", "Ada", ("acme",), can_write=True, id="6a")
 HOSTED = Settings(home=None, hosted=True)  # type: ignore[arg-type]
 
 
@@ -44,10 +44,17 @@ def token(text="hf_ada", seconds=3600):
     return gr.OAuthToken(token=text, scope="openid", expires_at=int(time.time()) + seconds)
 
 
-def test_a_signed_in_visitor_is_known_by_name():
+def test_a_signed_in_visitor_is_known_by_the_id_of_their_account():
     viewer = viewer_of(HOSTED, request("s"), token(), hub_for=Asked())
-    assert (viewer.owner, viewer.account, viewer.token) == ("hf:ada", ADA, "hf_ada")
+    assert (viewer.owner, viewer.account, viewer.token) == ("hf:6a", ADA, "hf_ada")
     assert "hf_ada" not in repr(viewer)
+
+
+def test_who_is_renamed_stays_who_they_are_and_who_takes_the_name_is_somebody_else():
+    ada, renamed, another = ADA, replace(ADA, name="countess"), replace(ADA, id="6c")
+    owners = [viewer_of(HOSTED, request("s"), token(one.name + one.id), hub_for=Asked(one)).owner
+              for one in (ada, renamed, another)]  # fmt: skip
+    assert owners == ["hf:6a", "hf:6a", "hf:6c"]
 
 
 def test_the_hub_is_asked_once_who_somebody_is():
@@ -79,9 +86,9 @@ def test_a_hub_that_is_away_takes_nobody_for_somebody_else(monkeypatch):
     away = Asked(MergeError("away"))
     with pytest.raises(MergeError, match="does not say who you are"):
         viewer_of(HOSTED, request("s"), token(), hub_for=away)
-    assert viewer_of(HOSTED, request("s"), token("hf_other"), hub_for=Asked()).owner == "hf:ada"
+    assert viewer_of(HOSTED, request("s"), token("hf_other"), hub_for=Asked()).owner == "hf:6a"
     monkeypatch.setattr(viewers, "ACCOUNT_SECONDS", 0)
-    assert viewer_of(HOSTED, request("s"), token("hf_other"), hub_for=away).owner == "hf:ada", "the last answer holds"
+    assert viewer_of(HOSTED, request("s"), token("hf_other"), hub_for=away).owner == "hf:6a", "the last answer holds"
 
 
 def test_at_this_machine_one_is_local_whatever_the_hub_says(tmp_path, monkeypatch):
@@ -116,4 +123,4 @@ def test_a_token_that_the_hub_refuses_ends_the_sign_in_and_is_not_asked_again():
 def test_a_script_that_sends_its_token_is_known_by_it():
     """Gradio gives no time of expiry for it."""
     sent = gr.OAuthToken(token="hf_ada", scope="", expires_at=0)
-    assert viewer_of(HOSTED, request("s"), sent, hub_for=Asked()).owner == "hf:ada"
+    assert viewer_of(HOSTED, request("s"), sent, hub_for=Asked()).owner == "hf:6a"

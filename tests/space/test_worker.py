@@ -60,7 +60,7 @@ def submit(queue, title="title"):
 
 def test_what_it_says_arrives(jobs):
     queue = jobs(count)
-    job = queue.wait(submit(queue).id, 20)
+    job = queue.wait(submit(queue).id, 60)
     assert job.state == "done" and job.result == {"secret": "hf_canary1234567890", "apart": True}
     assert "began" in queue.log(job.id, "ada")[0]
 
@@ -89,14 +89,14 @@ def test_errors_stay_what_they_are_and_tell_no_token(jobs, title, state):
 
 def test_a_process_that_dies_again_and_again_is_given_up(jobs):
     queue = jobs(killed)
-    job = queue.wait(submit(queue).id, 30)
+    job = queue.wait(submit(queue).id, 60)
     assert job.state == "failed" and "was killed, perhaps for want of memory" in job.error
     assert len(queue.log(job.id, "ada")) == worker.DEATHS - 1
 
 
 def test_a_bug_is_logged_and_not_shown(jobs, caplog):
     queue = jobs(broken)
-    job = queue.wait(submit(queue).id, 20)
+    job = queue.wait(submit(queue).id, 60)
     assert "went wrong on our side" in job.error and "ZeroDivisionError" in caplog.text
 
 

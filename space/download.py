@@ -1,0 +1,60 @@
+"""The files of a finished merge, for its owner, by a route of our own: Gradio serves nothing of the work folder.
+
+They are sent as they lie, in ranges where one asks for these, so that a download that broke off goes on where it was.
+"""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import gradio as gr
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from merging.errors import MergeError
+from space.service import Service
+from space.sign_in import INFO
+from space.viewer import viewer_of
+
+PLACE = "download"
+HEADERS = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+
+
+class Shipment(FileResponse):
+    chunk_size = 1 << 20
+
+
+def address(job_id: str, file: str) -> str:
+    """Where a file of a merge is found, seen from the page."""
+    return f"{PLACE}/{job_id}/{quote(file)}"
+
+
+def route(service: Service) -> Route:
+    """For the web server: answers who asks for a file of theirs, and everybody else as if there were no such job."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            path = await run_in_threadpool(find, service, request)
+        except MergeError as e:
+            return PlainTextResponse(str(e), 404, HEADERS)
+        return Shipment(path, filename=path.name, media_type="application/octet-stream", headers=HEADERS)
+
+    return Route(f"/{PLACE}/{{job_id}}/{{file:path}}", answer)
+
+
+def find(service: Service, request: Request) -> Path:
+    """The file that is asked for, by its name in the list of files that there are, never by a path."""
+    viewer = viewer_of(service.settings, gr.Request(request), token_of(request), hub_for=service.hub_for)
+    file, found = request.path_params["file"], service.files(request.path_params["job_id"], viewer)
+    if file not in found:
+        raise MergeError(f"The merge has no file {file!r}.")
+    return found[file]
+
+
+def token_of(request: Request) -> gr.OAuthToken | None:
+    """The sign-in of the browser's session; a script sends its token in a header."""
+    if info := (request.scope.get("session") or {}).get(INFO):
+        return gr.OAuthToken(token=info["access_token"], scope=info["scope"], expires_at=info["expires_at"])
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return gr.OAuthToken(token=token, scope="", expires_at=0) if scheme.lower() == "bearer" and token else None
