@@ -15,9 +15,10 @@ from merging.device import PAGE, Device
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS
 from merging.methods import Method
-from merging.methods.arrays import Bytes, Found, Measured, bytes_of
+from merging.methods.arrays import Array, Bytes, Found, Measured, bytes_of
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, Settings, compute
+from merging.methods.stored import Pending, Rows
 from merging.plan import Step
 from merging.soundness import check_output, refuse_non_finite
 
@@ -55,6 +56,10 @@ class Job:
         """Bytes of one element of each input."""
         return [DTYPE_BITS[i.dtype] // 8 for i in self.step.inputs]
 
+    @cached_property
+    def dtypes(self) -> list[str]:
+        return [i.dtype for i in self.step.inputs]
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -88,20 +93,31 @@ class Piece:
         grain = self.job.grain
         return [(at, min(at + grain, self.count)) for at in range(0, self.count, grain)] or [(0, 0)]
 
-    def widened(self) -> Iterator[Block]:
-        """Every grain of the block, as float32 on the device."""
-        return (self.widen(begin, end) for begin, end in self.grains())
-
-    def widen(self, begin: int, end: int) -> Block:
+    def widened(self, stretches: Sequence[tuple[int, int]]) -> Iterator[Block]:
+        """Stretches of the block, as float32 on the device. Finite, or refused before the next one comes."""
         job = self.job
-        begins = [self.begin(i) + begin * size for i, size in enumerate(job.sizes)]
-        dtypes, alike = [i.dtype for i in job.step.inputs], job.step.granularity == "element"
-        wide = job.device.widen(self.buffers, begins, end - begin, dtypes, alike=alike)
-        if self.unchecked and math.isinf(job.device.largest(wide)):
-            refuse_non_finite(job.step, job.checkpoints)
-        chance = Chance(job.seed, job.step.name, self.start + begin)
-        is_matrix = job.step.granularity == "matrix"
-        return Block(wide, job.has_base, chance, row_of(job.step.shape), job.depth, is_matrix)
+        begins = [self.begin(i) for i in range(len(job.sizes))]
+        for begin, end in stretches:
+            wide = self.widen(begins, begin, end)
+            if self.unchecked and isinstance(wide, Rows):
+                wide.store.check = self.check  # the first step that goes over them may tell
+            elif self.unchecked:
+                self.check(job.device.largest(wide))
+            chance = Chance(job.seed, job.step.name, self.start + begin)
+            is_matrix = job.step.granularity == "matrix"
+            yield Block(wide, job.has_base, chance, row_of(job.step.shape), job.depth, is_matrix)
+            if isinstance(wide, Rows):
+                wide.store.settle()
+
+    def widen(self, begins: Sequence[int], begin: int, end: int) -> Array:
+        job = self.job
+        begins = [at + begin * size for at, size in zip(begins, job.sizes, strict=True)]
+        alike = job.step.granularity == "element"
+        return job.device.widen(self.buffers, begins, end - begin, job.dtypes, alike=alike)
+
+    def check(self, largest: float) -> None:
+        if math.isinf(largest):
+            refuse_non_finite(self.job.step, self.job.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +133,31 @@ Stage = Callable[[Piece], "Found | Output"]  # something to be done with every b
 
 def measure_block(piece: Piece, look: Pass) -> Found:
     """One pass of a measure over a block."""
-    return look(piece.widened())
+    return look(piece.widened(piece.grains()))
 
 
 def merge_block(piece: Piece, measured: Measured) -> Output:
     """Compute a block, rounded once."""
     job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
-    merged = job.device.buffer(piece.count * size)
-    for (begin, end), block in zip(piece.grains(), piece.widened(), strict=True):
+    shift = offset_of(piece) % PAGE // size * size  # as in the file, which needs no copy then (direct.py)
+    merged = job.device.buffer(shift + piece.count * size)[shift:]
+    first, *others = piece.grains()
+    if merge_stretches(piece, [first], measured, merged) and others:
+        others = [(first[1], piece.count)]
+    merge_stretches(piece, others, measured, merged)
+    return output(piece, merged)
+
+
+def merge_stretches(piece: Piece, stretches: Sequence[tuple[int, int]], measured: Measured, merged: Bytes) -> bool:
+    """Compute these; whether that took no memory for each element, so that a stretch may be as long as one likes."""
+    job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
+    by_tiles = True
+    for (begin, end), block in zip(stretches, piece.widened(stretches), strict=True):
         wide = compute(job.method, block, measured, job.settings)
         largest = job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size])
         check_output(job.step, largest)
-    return output(piece, merged)
+        by_tiles = by_tiles and isinstance(wide, Pending) and wide.is_by_tiles
+    return by_tiles
 
 
 def copy_block(piece: Piece) -> Output:
@@ -144,5 +173,9 @@ def copy_block(piece: Piece) -> Output:
 
 
 def output(piece: Piece, data: Bytes) -> Output:
-    size = DTYPE_BITS[piece.job.step.dtype] // 8
-    return Output(piece.job.step.start + piece.start * size, bytes_of(data))
+    return Output(offset_of(piece), bytes_of(data))
+
+
+def offset_of(piece: Piece) -> int:
+    """Where a block begins in the file, in bytes."""
+    return piece.job.step.start + piece.start * DTYPE_BITS[piece.job.step.dtype] // 8

@@ -84,7 +84,7 @@ class Cpu:
 
     def narrow(self, wide: Array, dtype: str, out: Bytes) -> float:
         if isinstance(wide, Pending) and dtype in ("BF16", "F32"):
-            return magnitude(wide.fill(out.view(STORED[dtype])))
+            return wide.round_into(out.view(STORED[dtype]))
         return magnitude(NARROW[dtype](plain(wide), out.view(STORED[dtype])))
 
 

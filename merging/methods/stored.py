@@ -4,6 +4,7 @@ Kernels see arrays. The steps that tiles.py has take these as they are; for all 
 become the float32 arrays that they stand for.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ Halves: TypeAlias = NDArray[np.uint16]
 Keys: TypeAlias = NDArray[np.uint64]
 Chosen: TypeAlias = tuple[int, Array, Array, Keys, Sums, int]  # the last fields of tiles.Rows
 NO_FLOATS, NO_KEYS, NO_LIMITS = np.empty(0, np.float32), np.empty(0, np.uint64), np.empty(0, np.float64)
+INFINITE = 0x7F80  # the upper half of infinity; that of what is not a number is larger, up to 127 more
 EVERYTHING: Chosen = (ALL, NO_FLOATS, NO_FLOATS, NO_KEYS, NO_LIMITS, 0)
 
 
@@ -57,14 +59,22 @@ class Store:
     flat: Halves
     begins: "NDArray[np.int64]"
     count: int
+    check: Callable[[float], None] | None = None  # of the largest magnitude, while that has not been looked at
+    is_by_tiles: bool = True  # nothing of it was widened as a whole
 
     @property
     def rows(self) -> "Rows":
         return Rows(self, slice(None))
 
+    @property
+    def indices(self) -> set[int]:
+        return set(range(len(self.begins)))
+
     @cached_property
     def plain(self) -> Array:
         """All of it, widened: float32 [n, m]."""
+        self.settle()
+        self.is_by_tiles = False
         out = np.empty((len(self.begins), self.count), np.float32)
         tiles.write_rows(self.rows.spec, out)
         return out
@@ -72,7 +82,20 @@ class Store:
     @property
     def largest(self) -> float:
         """The largest magnitude; infinity where one is not a number."""
-        return max(magnitude(tiles.largest_bits(self.flat[b : b + self.count])) for b in self.begins)
+        return magnitude(tiles.largest_bits(self.flat, self.begins, self.count))
+
+    def settle(self) -> None:
+        """Look at the numbers, if nothing has told that they are finite."""
+        if self.check is not None:
+            check, self.check = self.check, None
+            check(self.largest)
+
+    def told(self, is_finite: bool, *seen: "Row | Rows") -> None:
+        """A step has gone over these, and what it found could not be finite if one of their numbers were not."""
+        if not is_finite:
+            self.settle()
+        elif self.check is not None and set().union(*(part.indices for part in seen)) == self.indices:
+            self.check = None
 
 
 def magnitude(bits: int) -> float:
@@ -90,6 +113,10 @@ class Row(Lazy):
     @property
     def begin(self) -> int:
         return int(self.store.begins[self.index])
+
+    @property
+    def indices(self) -> set[int]:
+        return {self.index}
 
     @cached_property
     def plain(self) -> Array:
@@ -113,6 +140,12 @@ class Rows(Lazy):
     @property
     def is_stored(self) -> bool:
         return self.base is None and self.is_whole
+
+    @property
+    def indices(self) -> set[int]:
+        """Which of the inputs are in it, whatever their numbers are."""
+        of_base = set() if self.base is None else self.base.indices
+        return of_base | set(range(len(self.store.begins))[self.which]) if self.is_whole else set()
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -145,6 +178,8 @@ class Rows(Lazy):
         if self.is_stored:
             found: Array = self.store.plain[self.which]
             return found
+        self.store.settle()
+        self.store.is_by_tiles = False
         out = np.empty((len(self), self.store.count), np.float32)
         tiles.write_rows(self.spec, out)
         return out
@@ -155,13 +190,24 @@ class Pending(Lazy):
     """What a kernel found, not yet computed: [m]. It can be rounded on the way."""
 
     fill: Callable[[Any], int]  # writes into uint16 (bfloat16) or float32 [m]; the bits of the largest magnitude
-    count: int
+    store: Store
+    seen: tuple[Row | Rows, ...] = ()  # what is finite where all of this is
+
+    @property
+    def is_by_tiles(self) -> bool:
+        return self.store.is_by_tiles and "plain" not in self.__dict__
 
     @cached_property
     def plain(self) -> Array:
-        out = np.empty(self.count, np.float32)
-        self.fill(out)
+        out = np.empty(self.store.count, np.float32)
+        self.round_into(out)
         return out
+
+    def round_into(self, out: Any) -> float:
+        """Write into uint16 (bfloat16) or float32 [m]; the largest magnitude before it was rounded."""
+        largest = magnitude(self.fill(out))
+        self.store.told(math.isfinite(largest), *self.seen)
+        return largest
 
 
 # The steps of parts.py. Where rows are not as tiles.py wants them, those of loops.py do.
@@ -170,34 +216,34 @@ class Pending(Lazy):
 def weighted_sum(tensors: Any, weights: Array) -> Any:
     if not isinstance(tensors, Rows):
         return loops.weighted_sum(plain(tensors), weights)
-    return Pending(lambda out: tiles.weighted_sum(tensors.spec, weights, out), tensors.store.count)
+    return Pending(lambda out: tiles.weighted_sum(tensors.spec, weights, out), tensors.store, (tensors,))
 
 
 def add_weighted(base: Any, tensors: Any, weights: Array) -> Any:
     if not (isinstance(base, Row) and isinstance(tensors, Rows)):
         return loops.add_weighted(plain(base), plain(tensors), weights)
-    return Pending(lambda out: tiles.add_weighted(base.begin, tensors.spec, weights, out), base.store.count)
+    return Pending(lambda out: tiles.add_weighted(base.begin, tensors.spec, weights, out), base.store, (base, tensors))
 
 
 def add_changes(base: Any, models: Any, weights: Array) -> Any:
     changes = models - base
     if not isinstance(changes, Rows):
         return loops.add_changes(plain(base), plain(models), weights)
-    return Pending(lambda out: tiles.add_changes(base.begin, changes.spec, weights, out), base.store.count)
+    return Pending(lambda out: tiles.add_changes(base.begin, changes.spec, weights, out), base.store, (base, changes))
 
 
 def blend(x: Any, y: Any, of_x: Any, of_y: Any) -> Any:
     if not (isinstance(x, Row) and isinstance(y, Row)):
         return loops.blend(plain(x), plain(y), of_x, of_y)
     both = x.store.rows.spec
-    return Pending(lambda out: tiles.blend(both, x.begin, y.begin, of_x, of_y, out), x.store.count)
+    return Pending(lambda out: tiles.blend(both, x.begin, y.begin, of_x, of_y, out), x.store, (x, y))
 
 
 def add_agreed(base: Any, changes: Any, factors: Array, weights: Array, divide: bool, by: Any) -> Any:
     if not (isinstance(base, Row) and isinstance(changes, Rows)):
         return loops.add_agreed(plain(base), plain(changes), factors, weights, divide, by)
     given = base.begin, changes.spec, factors, weights, divide, by
-    return Pending(lambda out: tiles.add_agreed(*given, out), base.store.count)
+    return Pending(lambda out: tiles.add_agreed(*given, out), base.store)  # what is not a number has no sign to agree
 
 
 def keep_between(tensors: Any, low: Array, high: Array) -> Any:
@@ -217,6 +263,7 @@ def absolute_sums(tensors: Any) -> Sums:
         found: Sums = loops.absolute_sums(plain(tensors))
         return found
     sums: Sums = tiles.absolute_sums(tensors.spec, tensors.store.count)
+    tensors.store.told(bool(np.isfinite(sums).all()), tensors)
     return sums
 
 
@@ -225,12 +272,14 @@ def gram(tensors: Any) -> Sums:
         found: Sums = loops.gram(plain(tensors))
         return found
     products: Sums = tiles.gram(tensors.spec, tensors.store.count)
+    tensors.store.told(bool(np.isfinite(products).all()), tensors)
     return products
 
 
 def count_high_halves(scores: Any, counts: Counts) -> None:
     if isinstance(scores, Rows):
         tiles.count_high_halves(scores.spec, scores.store.count, counts)
+        scores.store.told(not counts[:, INFINITE : INFINITE + 128].any(), scores)
     else:
         loops.count_high_halves(plain(scores), counts)
 

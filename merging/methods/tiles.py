@@ -79,11 +79,19 @@ def change(stored, base, i):
 
 
 @compiled
-def largest_bits(stored):  # uint16 [m] -> the bits of the largest magnitude
+def largest_bits(flat, begins, count):  # the bits of the largest magnitude
+    worst = np.uint16(0)
+    for begin in begins:
+        worst = max(worst, largest_half(flat[begin : begin + count]))
+    return np.uint32(worst) << np.uint32(16)
+
+
+@compiled
+def largest_half(stored):  # uint16 [m]
     worst = np.uint16(0)
     for i in range(stored.size):
         worst = max(worst, np.uint16(stored[i] & np.uint16(0x7FFF)))
-    return np.uint32(worst) << np.uint32(16)
+    return worst
 
 
 # Tiles.

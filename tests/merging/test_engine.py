@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,26 @@ def test_a_number_that_is_not_finite(tmp_path, method, value):
     nothing_left(tmp_path)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bfloat16_number_that_is_not_finite_in_any_of_the_models(tmp_path, method):
+    """What a step makes of it tells that it is there, or it is looked for."""
+    declared = METHODS[method]
+    count = min(3, declared.max_models or 3)
+    config = {"num_hidden_layers": 1}
+    rest = {"layers.0.b": torch.ones(3)}
+    tensors = [rest | {"w": noise(2, 3000, seed=seed).bfloat16()} for seed in range(count + declared.takes_base)]
+    given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None}
+    for case, (bad, value) in enumerate(product(range(len(tensors)), (float("nan"), -float("inf")))):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        broken = rest | {"w": tensors[bad]["w"].index_fill(1, torch.tensor([2999]), value)}
+        models = [write_model(folder / f"m{i}", broken if i == bad else t, config) for i, t in enumerate(tensors)]
+        base = models.pop(0) if declared.takes_base else None
+        density = {"density": (0.5, 1.0)[case % 2]} if declared.param("density") else {}
+        with pytest.raises(MergeError, match=rf"'w' of .*m{bad} has 2 numbers that are .* index 2,999"):
+            run(recipe_of(method, models, base, **given, **density), folder / "out")
+
+
 def test_numbers_that_are_large_but_finite_are_fine(tmp_path):
     large = {"w": torch.full((1000,), 3e38)}
     _, found = run(recipe_of("linear", [write_model(tmp_path / "a", large)], weight=1.0), tmp_path / "out")
@@ -331,7 +352,7 @@ def test_a_disk_that_is_too_small(family, tmp_path, monkeypatch):
     nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("failing", ["posix_fallocate", "pwrite", "fsync"])
+@pytest.mark.parametrize("failing", ["posix_fallocate", "pwritev", "fsync"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_on_the_way(family, tmp_path, monkeypatch, failing, code):
     def fail(*args):

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from merging.device import Cpu
-from merging.methods import METHODS
+from merging.methods import METHODS, tiles
+from merging.methods.chance import Chance
+from merging.methods.spec import Block, compute
 from merging.methods.stored import Pending, Rows
-from tests.merging.kernels import noise, rows_of, run, settings_of
+from tests.merging.kernels import measured, noise, rows_of, run, settings_of
 
 BY_ELEMENT = [
     m for m in METHODS.values() if m.granularity_of(settings_of(m, m.min_models, {}), "t", (3, 3)) == "element"
@@ -65,6 +67,20 @@ def test_results_are_rounded_on_the_way():
         assert Cpu().narrow(merged, dtype, out) == np.abs(merged.plain).max()
         expected = torch.from_numpy(merged.plain).to(kind)
         assert torch.equal(torch.from_numpy(out).view(kind).view(torch.uint8), expected.view(torch.uint8))
+
+
+@pytest.mark.parametrize("name", ["linear", "task_arithmetic", "slerp", "karcher", "model_stock", "ties"])
+def test_what_a_step_tells_is_not_looked_for_again(name, monkeypatch):
+    monkeypatch.setattr(tiles, "largest_bits", lambda *given: pytest.fail("the numbers were gone over once more"))
+    base, models = crowded(METHODS[name].max_models or 3, 3000)
+    stack = torch.stack([base, *models]) if METHODS[name].takes_base else models
+    rows = rows_of(stack)
+    rows.store.check = lambda largest: None
+    settings = settings_of(METHODS[name], len(models), {"density": 0.5})
+    block = Block(rows, METHODS[name].takes_base, Chance(0, "w"), 3000, None, is_matrix=False)
+    found = compute(METHODS[name], block, measured(METHODS[name], block, (3000,), settings), settings)
+    Cpu().narrow(found, "BF16", np.empty(6000, np.uint8))
+    rows.store.settle()
 
 
 def test_arithmetic_makes_arrays():
