@@ -7,7 +7,7 @@ from typing import Annotated
 from merging.methods.arrays import Array, Sums
 from merging.methods.chance import Chance
 from merging.methods.linear import Normalize, weights_sum_to_zero
-from merging.methods.measures import l1_factors, sums_around
+from merging.methods.measures import l1_factors, sums_of_changes
 from merging.methods.parts import add_agreed, add_weighted, keep_by_chance, keep_by_rank
 from merging.methods.spec import Block, Fractions, Pass, Range, Settings, Shape, method
 from merging.methods.task_vectors import Factors, Lambda, Rescale, Weighted, scaled, shares
@@ -34,7 +34,7 @@ def measure_rank_drop(shape: Shape, settings: Settings) -> Generator[Pass, Sums,
 def factors_of(settings: Settings, keep: Callable[[Block], Array]) -> Generator[Pass, Sums, Factors]:
     if not drops(settings):
         return (1.0,) * len(settings["density"])
-    before, after = (yield partial(sums_around, keep=keep)).tolist()
+    before, after = (yield partial(sums_of_changes, keep=keep)).tolist()
     return l1_factors(before, after)
 
 

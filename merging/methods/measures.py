@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merging.methods.arrays import Array, Counts, Sums
-from merging.methods.parts import ALL, NONE, NOTHING, Band, absolute_sums, forms, gram
+from merging.methods.parts import ALL, NONE, NOTHING, Band, forms, gram, sums_around
 from merging.methods.spec import Block, Pass, Settings, Shape
 
 HIGH_BINS, LOW_BINS = 2**15, 2**16  # of the bits of a positive float32, split in two
@@ -143,9 +143,9 @@ def value(high: int, low: int) -> float:
     return float(np.uint32(high << 16 | low).view(np.float32))
 
 
-def sums_around(grains: Iterator[Block], keep: Callable[[Block], Array]) -> Sums:
+def sums_of_changes(grains: Iterator[Block], keep: Callable[[Block], Array]) -> Sums:
     """The sums of magnitudes of all changes and of those that `keep` keeps, by model: float64 [grains, 2, n]."""
-    return np.stack([np.stack([absolute_sums(g.deltas), absolute_sums(keep(g))]) for g in grains])
+    return np.stack([sums_around(g.deltas, keep(g)) for g in grains])
 
 
 def products(grains: Iterator[Block]) -> Sums:

@@ -208,6 +208,13 @@ def absolute_sums(tensors: Array) -> Sums:
     return found
 
 
+def sums_around(tensors: Array, kept: Array) -> Sums:
+    """The sums of magnitudes of each of the stack, and of what is kept of each: float64 [2, n]."""
+    if forms(tensors, kept) is stored:
+        return stored.sums_around(tensors, kept)
+    return np.stack([absolute_sums(tensors), absolute_sums(kept)])
+
+
 def square_sums(tensors: Array) -> Sums:
     """The sum of squares of each of the stack: float64 [n]."""
     found: Sums = forms(tensors).square_sums(tensors)

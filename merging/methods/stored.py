@@ -137,6 +137,10 @@ class Rows(Lazy):
     def is_whole(self) -> bool:
         return self.chosen is EVERYTHING
 
+    def is_chosen_of(self, other: "Rows") -> bool:
+        mine, theirs = self.base and self.base.index, other.base and other.base.index
+        return self.store is other.store and self.which == other.which and mine == theirs and other.is_whole
+
     @property
     def is_stored(self) -> bool:
         return self.base is None and self.is_whole
@@ -264,6 +268,14 @@ def absolute_sums(tensors: Any) -> Sums:
         return found
     sums: Sums = tiles.absolute_sums(tensors.spec, tensors.store.count)
     tensors.store.told(bool(np.isfinite(sums).all()), tensors)
+    return sums
+
+
+def sums_around(tensors: Any, kept: Any) -> Sums:
+    if not (isinstance(kept, Rows) and isinstance(tensors, Rows) and kept.is_chosen_of(tensors)):
+        return np.stack([absolute_sums(tensors), absolute_sums(kept)])
+    sums: Sums = tiles.sums_around(kept.spec, kept.store.count)
+    kept.store.told(bool(np.isfinite(sums).all()), tensors)
     return sums
 
 

@@ -110,12 +110,24 @@ def stored_tile(rows, begin, at, size):
 @compiled
 def load(rows, k, at, room, out):
     """A tile of a row: what is kept of it, zero elsewhere."""
-    if rows.kept == ALL or (rows.kept == BY_CHANCE and rows.below[k] == 2.0**31):
+    if keeps_all(rows, k):
         load_all(rows, k, at, out)
         return
     whole = room.tile[: out.size]  # a loop that reads and writes one array is not vectorised
     load_all(rows, k, at, whole)
-    if rows.kept == BETWEEN:
+    keep(rows, k, at, room, whole, out)
+
+
+@compiled
+def keeps_all(rows, k):
+    return rows.kept == ALL or (rows.kept == BY_CHANCE and rows.below[k] == 2.0**31)
+
+
+@compiled
+def keep(rows, k, at, room, whole, out):
+    if keeps_all(rows, k):
+        out[:] = whole
+    elif rows.kept == BETWEEN:
         keep_row_between(whole, rows.low[k], rows.high[k], out)
     else:
         odd = rows.first % 2
@@ -305,6 +317,24 @@ def absolute_sums(rows, m):
             for i in range(0, tile.size, LANES):
                 add_magnitudes(tile[i : i + LANES], lanes)
         out[k] = halved(lanes)
+    return out
+
+
+@compiled
+def sums_around(rows, m):  # float64 [2, n]: of all, and of what is kept
+    tiles, room = tiles_and_room(2)
+    out, lanes = np.empty((2, rows.begins.size), np.float64), np.empty((2, LANES), np.float64)
+    for k in range(rows.begins.size):
+        lanes[:] = 0
+        for at in range(0, m, TILE):
+            size = min(TILE, m - at)
+            load_all(rows, k, at, tiles[0, :size])
+            keep(rows, k, at, room, tiles[0, :size], tiles[1, :size])
+            for i in range(0, size, LANES):
+                end = min(i + LANES, size)
+                add_magnitudes(tiles[0, i:end], lanes[0])
+                add_magnitudes(tiles[1, i:end], lanes[1])
+        out[0, k], out[1, k] = halved(lanes[0]), halved(lanes[1])
     return out
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from merging.methods.arrays import Array, Sums
 from merging.methods.linear import Normalize, weights_sum_to_zero
-from merging.methods.measures import l1_factors, magnitude_cuts, middle_bands, sums_around
+from merging.methods.measures import l1_factors, magnitude_cuts, middle_bands, sums_of_changes
 from merging.methods.parts import NOTHING, Band, add_agreed, add_weighted, keep_between
 from merging.methods.spec import Fractions, Pass, Range, Settings, Shape, method
 from merging.methods.task_vectors import Factors, Lambda, Rescale, Weighted, scaled, shares
@@ -32,7 +32,7 @@ def measure_middle(shape: Shape, settings: Settings) -> Generator[Pass, Sums, tu
 def with_factors(bands: Bands, settings: Settings) -> Generator[Pass, Sums, tuple[Bands, Factors]]:
     if not settings["rescale"]:
         return bands, (1.0,) * len(bands)
-    before, after = (yield partial(sums_around, keep=lambda block: keep_between(block.deltas, bands))).tolist()
+    before, after = (yield partial(sums_of_changes, keep=lambda block: keep_between(block.deltas, bands))).tolist()
     return bands, l1_factors(before, after)
 
 
