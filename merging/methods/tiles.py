@@ -48,6 +48,20 @@ class Rows(NamedTuple):
     first: int  # the place of the first element in its tensor
 
 
+class Row(NamedTuple):
+    """One of them. A loop that is handed on all arrays of Rows for every tile takes twice as long."""
+
+    flat: Any
+    begin: int
+    base: int
+    kept: int
+    low: Any
+    high: Any
+    key: Any
+    below: Any
+    first: int
+
+
 class Room(NamedTuple):
     """What loading a tile takes."""
 
@@ -103,48 +117,56 @@ def tiles_and_room(count):
 
 
 @compiled
-def stored_tile(rows, begin, at, size):
-    return rows.flat[begin + at : begin + at + size]
+def tile_of(flat, begin, at, size):
+    return flat[begin + at : begin + at + size]
 
 
 @compiled
-def load(rows, k, at, room, out):
+def row_of(rows, k):
+    low = high = np.float32(0)
+    key, below, kept = np.uint64(0), np.int32(0), rows.kept
+    if kept == BETWEEN:
+        low, high = rows.low[k], rows.high[k]
+    elif kept == BY_CHANCE and rows.below[k] == 2.0**31:
+        kept = ALL
+    elif kept == BY_CHANCE:
+        key, below = rows.keys[k], np.int32(rows.below[k])
+    return Row(rows.flat, rows.begins[k], rows.base, kept, low, high, key, below, rows.first)
+
+
+@compiled
+def load(row, at, room, out):
     """A tile of a row: what is kept of it, zero elsewhere."""
-    if keeps_all(rows, k):
-        load_all(rows, k, at, out)
+    if row.kept == ALL:
+        load_all(row.flat, row.begin, row.base, at, out)
         return
     whole = room.tile[: out.size]  # a loop that reads and writes one array is not vectorised
-    load_all(rows, k, at, whole)
-    keep(rows, k, at, room, whole, out)
+    load_all(row.flat, row.begin, row.base, at, whole)
+    keep(row, at, room.numbers, whole, out)
 
 
 @compiled
-def keeps_all(rows, k):
-    return rows.kept == ALL or (rows.kept == BY_CHANCE and rows.below[k] == 2.0**31)
-
-
-@compiled
-def keep(rows, k, at, room, whole, out):
-    if keeps_all(rows, k):
-        out[:] = whole
-    elif rows.kept == BETWEEN:
-        keep_row_between(whole, rows.low[k], rows.high[k], out)
-    else:
-        odd = rows.first % 2
-        draw(rows.keys[k], rows.first - odd + at, room.numbers)
-        keep_below(whole, room.numbers[odd:], np.int32(rows.below[k]), out)
-
-
-@compiled
-def load_all(rows, k, at, out):
-    stored = stored_tile(rows, rows.begins[k], at, out.size)
-    if rows.base < 0:
+def load_all(flat, begin, base, at, out):
+    stored = tile_of(flat, begin, at, out.size)
+    if base < 0:
         for i in range(out.size):
             out[i] = wide(stored, i)
     else:
-        base = stored_tile(rows, rows.base, at, out.size)
+        start = tile_of(flat, base, at, out.size)
         for i in range(out.size):
-            out[i] = change(stored, base, i)
+            out[i] = change(stored, start, i)
+
+
+@compiled
+def keep(row, at, numbers, whole, out):
+    if row.kept == ALL:
+        out[:] = whole
+    elif row.kept == BETWEEN:
+        keep_row_between(whole, row.low, row.high, out)
+    else:
+        odd = row.first % 2
+        draw(row.key, row.first - odd + at, numbers)
+        keep_below(whole, numbers[odd:], row.below, out)
 
 
 @compiled
@@ -158,7 +180,7 @@ def write_rows(rows, out):  # float32 [n, m]
     _, room = tiles_and_room(0)
     for k in range(len(out)):
         for at in range(0, out.shape[1], TILE):
-            load(rows, k, at, room, out[k, at : at + TILE])
+            load(row_of(rows, k), at, room, out[k, at : at + TILE])
 
 
 # Kernels: into uint16 or float32 [m]; the bits of the largest magnitude.
@@ -190,54 +212,54 @@ def sum_up(rows, weights, start, base, out):
         total[:] = start
         if rows.kept != ALL:
             for k in range(weights.size):
-                load(rows, k, at, room, one)
+                load(row_of(rows, k), at, room, one)
                 add_scaled(one, weights[k], total)
         elif rows.base < 0:
-            add_rows(rows, weights, at, total)
+            add_rows(rows.flat, rows.begins, weights, at, total)
         else:
-            add_changed_rows(rows, weights, at, total)
+            add_changed_rows(rows.flat, rows.begins, rows.base, weights, at, total)
         if base >= 0:
-            add_wide(stored_tile(rows, base, at, part.size), total)
+            add_wide(tile_of(rows.flat, base, at, part.size), total)
         worst = max(worst, store(total, part))
     return worst
 
 
 @compiled
-def add_rows(rows, weights, at, total):
+def add_rows(flat, begins, weights, at, total):
     """Several rows at a time, so that the sum stays in registers meanwhile."""
     k, size = 0, total.size
     while weights.size - k >= 4:
         w, x, y, z = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
-        a, b = stored_tile(rows, rows.begins[k], at, size), stored_tile(rows, rows.begins[k + 1], at, size)
-        c, d = stored_tile(rows, rows.begins[k + 2], at, size), stored_tile(rows, rows.begins[k + 3], at, size)
+        a, b = tile_of(flat, begins[k], at, size), tile_of(flat, begins[k + 1], at, size)
+        c, d = tile_of(flat, begins[k + 2], at, size), tile_of(flat, begins[k + 3], at, size)
         for i in range(size):
             total[i] = total[i] + wide(a, i) * w + wide(b, i) * x + wide(c, i) * y + wide(d, i) * z
         k += 4
     while weights.size - k >= 2:
         w, x = weights[k], weights[k + 1]
-        a, b = stored_tile(rows, rows.begins[k], at, size), stored_tile(rows, rows.begins[k + 1], at, size)
+        a, b = tile_of(flat, begins[k], at, size), tile_of(flat, begins[k + 1], at, size)
         for i in range(size):
             total[i] = total[i] + wide(a, i) * w + wide(b, i) * x
         k += 2
     if weights.size > k:
-        w, a = weights[k], stored_tile(rows, rows.begins[k], at, size)
+        w, a = weights[k], tile_of(flat, begins[k], at, size)
         for i in range(size):
             total[i] = total[i] + wide(a, i) * w
 
 
 @compiled
-def add_changed_rows(rows, weights, at, total):
+def add_changed_rows(flat, begins, base_begin, weights, at, total):
     k, size = 0, total.size
-    base = stored_tile(rows, rows.base, at, size)
+    base = tile_of(flat, base_begin, at, size)
     while weights.size - k >= 3:
         w, x, y = weights[k], weights[k + 1], weights[k + 2]
-        a, b = stored_tile(rows, rows.begins[k], at, size), stored_tile(rows, rows.begins[k + 1], at, size)
-        c = stored_tile(rows, rows.begins[k + 2], at, size)
+        a, b = tile_of(flat, begins[k], at, size), tile_of(flat, begins[k + 1], at, size)
+        c = tile_of(flat, begins[k + 2], at, size)
         for i in range(size):
             total[i] = total[i] + change(a, base, i) * w + change(b, base, i) * x + change(c, base, i) * y
         k += 3
     while weights.size - k >= 1:
-        w, a = weights[k], stored_tile(rows, rows.begins[k], at, size)
+        w, a = weights[k], tile_of(flat, begins[k], at, size)
         for i in range(size):
             total[i] = total[i] + change(a, base, i) * w
         k += 1
@@ -255,7 +277,7 @@ def blend(rows, x, y, of_x, of_y, out):
     worst = np.uint32(0)
     for at in range(0, out.size, TILE):
         part = out[at : at + TILE]
-        total, a, b = tiles[0, : part.size], stored_tile(rows, x, at, part.size), stored_tile(rows, y, at, part.size)
+        total, a, b = tiles[0, : part.size], tile_of(rows.flat, x, at, part.size), tile_of(rows.flat, y, at, part.size)
         for i in range(part.size):
             total[i] = wide(a, i) * of_x + wide(b, i) * of_y
         worst = max(worst, store(total, part))
@@ -271,13 +293,13 @@ def add_agreed(base, rows, factors, weights, divide, by, out):
         part = out[at : at + TILE]
         sign, total, voters = tiles[n, : part.size], tiles[n + 1, : part.size], tiles[n + 2, : part.size]
         for k in range(n):
-            load(rows, k, at, room, tiles[k, : part.size])
+            load(row_of(rows, k), at, room, tiles[k, : part.size])
         vote(tiles, factors, sign)
         total[:] = 0
         voters[:] = 0
         for k in range(n):
             add_agreeing(tiles[k, : part.size], factors[k], weights[k], sign, total, voters)
-        finish_vote(stored_tile(rows, base, at, part.size), sign, voters, divide, by, total)
+        finish_vote(tile_of(rows.flat, base, at, part.size), sign, voters, divide, by, total)
         worst = max(worst, store(total, part))
     return worst
 
@@ -313,7 +335,7 @@ def absolute_sums(rows, m):
         lanes[:] = 0
         for at in range(0, m, TILE):
             tile = tiles[0, : min(TILE, m - at)]
-            load(rows, k, at, room, tile)
+            load(row_of(rows, k), at, room, tile)
             for i in range(0, tile.size, LANES):
                 add_magnitudes(tile[i : i + LANES], lanes)
         out[k] = halved(lanes)
@@ -328,8 +350,8 @@ def sums_around(rows, m):  # float64 [2, n]: of all, and of what is kept
         lanes[:] = 0
         for at in range(0, m, TILE):
             size = min(TILE, m - at)
-            load_all(rows, k, at, tiles[0, :size])
-            keep(rows, k, at, room, tiles[0, :size], tiles[1, :size])
+            load_all(rows.flat, rows.begins[k], rows.base, at, tiles[0, :size])
+            keep(row_of(rows, k), at, room.numbers, tiles[0, :size], tiles[1, :size])
             for i in range(0, size, LANES):
                 end = min(i + LANES, size)
                 add_magnitudes(tiles[0, i:end], lanes[0])
@@ -346,7 +368,7 @@ def gram(rows, m):
     for at in range(0, m, TILE):
         size = min(TILE, m - at)
         for k in range(n):
-            load(rows, k, at, room, tiles[k, :size])
+            load(row_of(rows, k), at, room, tiles[k, :size])
         for j in range(n):
             for k in range(j + 1):
                 for i in range(0, size, LANES):
@@ -367,7 +389,7 @@ def count_high_halves(rows, m, counts):
         row = counts[k].reshape(-1)
         for at in range(0, m, TILE):
             tile = tiles[0, : min(TILE, m - at)]
-            load(rows, k, at, room, tile)
+            load(row_of(rows, k), at, room, tile)
             count_places(tile.view(np.uint32), mask, places, row)
 
 
@@ -378,7 +400,7 @@ def count_low_halves(rows, m, bins, mask, counts):
     for k in range(len(counts)):
         for at in range(0, m, TILE):
             tile = tiles[0, : min(TILE, m - at)]
-            load(rows, k, at, room, tile)
+            load(row_of(rows, k), at, room, tile)
             for j in range(bins.shape[1]):
                 found = take_inside(tile.view(np.uint32), bins[k, j], np.uint32(mask), inside)
                 count_each(inside[:found], counts[k, j])
