@@ -11,7 +11,7 @@ demo: $(RUN)
 	$(BIN)/python app.py --demo $(ARGS)
 
 test: check browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What takes too long for every change: hundreds of merges with faults on the way.
 soak: $(DEV)

@@ -13,6 +13,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="sweep all of what is a sample otherwise; takes long")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest first, so that no worker is left with it while the others have nothing to do."""
+    items.sort(key=lambda item: "journey" not in item.path.parts)
+
+
 connect = socket.socket.connect
 
 

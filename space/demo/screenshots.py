@@ -81,6 +81,9 @@ def journey(page: Page, out: Path, name: str) -> None:
     page.wait_for_timeout(1000)
     check(page)
     shoot("check")
+    try_it(page)
+    shoot("try")
+    page.get_by_role("tab", name="Check").click()
     page.locator("#merge-button").click()
     expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
     shoot("merge")
@@ -102,6 +105,25 @@ def check(page: Page) -> None:
     page.wait_for_timeout(500)
     expect(page.locator("#verdict .busy")).to_have_count(0, timeout=LONG)
     expect(page.locator("#verdict .verdict")).to_be_visible(timeout=LONG)
+
+
+def try_it(page: Page) -> None:
+    """The merge in memory: an answer before and one after a lambda was moved, and a row of five."""
+    page.locator("#to-try").click()
+    page.locator("#try-load").click()
+    expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
+    for amount in ("0.7", "0.2"):
+        number = page.get_by_label("number input for Lambda 1")
+        number.fill(amount)
+        number.press("Enter")
+        expect(page.locator("#try-status")).to_contain_text(f"pocket-reverse {amount}", timeout=LONG)
+        answers = page.locator(".turn").count()
+        page.locator("#try-prompt textarea").fill("reverse: lamot")
+        page.locator("#try-send").click()
+        expect(page.locator(".turn")).to_have_count(answers + 1, timeout=LONG)
+        expect(page.locator("#try-send")).to_be_visible(timeout=LONG)
+    page.locator("#film-make").click()
+    expect(page.locator("#film-keep-5")).to_be_visible(timeout=LONG)
 
 
 def publish(page: Page, name: str) -> None:

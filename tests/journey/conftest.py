@@ -1,6 +1,7 @@
 """The real app, served on loopback over the local Hub, and a real Chromium."""
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from space.pages.launch import launch
 from space.pages.page import build_page
 from space.service import Service, build_service
 from space.settings import Settings
+from space.viewer import Viewer
 from tests.environment import free_port
 from tests.hub_fixture import ADA_TOKEN
 
@@ -23,6 +25,13 @@ FLAGS = [
 ]  # fmt: skip
 
 
+TWO_SKILLS = """
+merge_method: task_arithmetic
+base_model: alloy/pocket-base
+models:
+- {model: alloy/pocket-reverse, parameters: {weight: 0.7}}
+- {model: alloy/pocket-add, parameters: {weight: 0.7}}
+"""
 PATIENCE = 30_000  # ms until a state that must come is given up; a busy machine takes seconds to draw a page
 
 
@@ -66,3 +75,23 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     yield page
     context.close()
     assert errors == []
+
+
+@pytest.fixture(scope="session")
+def two_skills(service: Service, address: str) -> str:
+    """The id of a finished merge, made once for the tests of what comes after merging."""
+    job = service.merge(TWO_SKILLS, Viewer("local"))
+    while (job := service.job(job.id, Viewer("local"))).active:
+        time.sleep(0.1)
+    assert job.state == "done", job.error
+    return job.id
+
+
+@pytest.fixture
+def merged(page: Page, two_skills: str) -> Page:
+    """The page with that merge opened."""
+    page.get_by_role("tab", name="Jobs").click()
+    page.locator(f"#job-list input[value='{two_skills}']").click()
+    page.locator("#open-job").click()
+    expect(page.locator("#job-panel .job.done")).to_contain_text("Done in")
+    return page

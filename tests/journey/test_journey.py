@@ -288,21 +288,18 @@ def test_an_unfinished_recipe_is_there_after_a_reload(page: Page):
     expect(page.locator("#recipe-problem")).to_contain_text("ties")
 
 
-def test_an_edited_card_keeps_its_edits_when_the_name_changes(page: Page):
-    example(page, "Two skills in one", "alloy/pocket-add")
-    check(page)
-    merge(page)
-    page.locator("#to-publish").click()
-    page.get_by_role("tab", name="Edit").click()
-    card = page.locator("#card-text textarea")
+def test_an_edited_card_keeps_its_edits_when_the_name_changes(merged: Page):
+    merged.locator("#to-publish").click()
+    merged.get_by_role("tab", name="Edit").click()
+    card = merged.locator("#card-text textarea")
     expect(card).to_have_value(re.compile("base_model"))
     card.fill(card.input_value() + "\nMy own words.\n")
-    name = page.locator("#publish-name").locator("input, textarea")
+    name = merged.locator("#publish-name").locator("input, textarea")
     name.fill("bad--name")
-    expect(page.locator("#publish-button")).to_be_disabled()
+    expect(merged.locator("#publish-button")).to_be_disabled()
     name.fill("another-name")
     name.press("Tab")
-    expect(page.locator("#publish-button")).to_be_enabled()
+    expect(merged.locator("#publish-button")).to_be_enabled()
     expect(card).to_have_value(re.compile(r"another-name.*My own words\.", re.DOTALL))
 
 
@@ -334,16 +331,13 @@ def test_a_job_is_there_when_the_page_is_opened_again(page: Page):
     assert say(page, "add: 17+25")[0] == "42"
 
 
-def test_a_repo_that_exists_is_refused_and_nothing_typed_is_lost(page: Page, local_hub: LocalHub):
+def test_a_repo_that_exists_is_refused_and_nothing_typed_is_lost(merged: Page, local_hub: LocalHub):
     before = local_hub.store.revision("alloy/pocket-base", "main").sha
-    example(page, "Two skills in one", "alloy/pocket-add")
-    check(page)
-    merge(page)
     local_hub.store.create_repo("ada/taken")
-    page.locator("#to-publish").click()
-    publish_as(page, "taken").click()
-    expect(page.locator("#publish-why-not")).to_contain_text("ada/taken")
-    expect(page.locator("#publish-name").locator("input, textarea")).to_have_value("taken")
+    merged.locator("#to-publish").click()
+    publish_as(merged, "taken").click()
+    expect(merged.locator("#publish-why-not")).to_contain_text("ada/taken")
+    expect(merged.locator("#publish-name").locator("input, textarea")).to_have_value("taken")
     assert local_hub.store.revision("alloy/pocket-base", "main").sha == before
 
 
