@@ -84,6 +84,7 @@ def journey(page: Page, out: Path, name: str) -> None:
     try_it(page)
     shoot("try")
     page.get_by_role("tab", name="Check").click()
+    check(page)
     page.locator("#merge-button").click()
     expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
     shoot("merge")
@@ -112,8 +113,10 @@ def try_it(page: Page) -> None:
     page.locator("#to-try").click()
     page.locator("#try-load").click()
     expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
-    for amount in ("0.7", "0.2"):
+    for amount in ("0.2", "0.7"):
         number = page.get_by_label("number input for Lambda 1")
+        if not number.is_visible():
+            page.get_by_role("button", name="Change").click()
         number.fill(amount)
         number.press("Enter")
         expect(page.locator("#try-status")).to_contain_text(f"pocket-reverse {amount}", timeout=LONG)

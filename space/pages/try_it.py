@@ -107,7 +107,7 @@ def build_film() -> tuple[gr.Dropdown, gr.Button, gr.Row, tuple[gr.HTML, ...], t
     gr.HTML('<h2>Filmstrip</h2><p class="help">The prompt above, answered at five lambdas with the same seed.</p>')
     with gr.Row(elem_classes="film-head"):
         which = gr.Dropdown([TOGETHER], value=ALL, label="Which lambda moves", scale=1, elem_id="film-which")
-        film = gr.Button("Make the filmstrip", scale=0, min_width=170, elem_id="film-make")
+        film = gr.Button("Make the filmstrip", scale=0, min_width=210, elem_id="film-make")
     shots, keeps = [], []
     with gr.Row(visible=False, elem_classes="filmstrip", elem_id="filmstrip") as strip:
         for number in range(len(FACTORS)):
