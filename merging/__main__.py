@@ -285,6 +285,7 @@ def run_verify(given: argparse.Namespace) -> int:
     from merging.hub import Hub, local_token, verify
     from merging.recipe import ModelRef
 
+    collect_from_now_on()
     with closing(Hub(local_token()).open_repo(ModelRef(given.repo))) as repo:
         result = console.follow_verification(verify(repo, share=given.share))
     with console.shown():

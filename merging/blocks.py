@@ -138,9 +138,7 @@ def measure_block(piece: Piece, look: Pass) -> Found:
 
 def merge_block(piece: Piece, measured: Measured) -> Output:
     """Compute a block, rounded once."""
-    job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
-    shift = offset_of(piece) % PAGE // size * size  # as in the file, which needs no copy then (direct.py)
-    merged = job.device.buffer(shift + piece.count * size)[shift:]
+    merged = piece.job.device.buffer(piece.count * DTYPE_BITS[piece.job.step.dtype] // 8)
     first, *others = piece.grains()
     if merge_stretches(piece, [first], measured, merged) and others:
         others = [(first[1], piece.count)]
@@ -173,9 +171,5 @@ def copy_block(piece: Piece) -> Output:
 
 
 def output(piece: Piece, data: Bytes) -> Output:
-    return Output(offset_of(piece), bytes_of(data))
-
-
-def offset_of(piece: Piece) -> int:
-    """Where a block begins in the file, in bytes."""
-    return piece.job.step.start + piece.start * DTYPE_BITS[piece.job.step.dtype] // 8
+    size = DTYPE_BITS[piece.job.step.dtype] // 8
+    return Output(piece.job.step.start + piece.start * size, bytes_of(data))

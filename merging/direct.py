@@ -12,10 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-BUFFER = 8 << 20  # bytes that are written at once: they are gathered while those before them are on their way
-WORTH_IT = 64 << 10  # what is smaller is copied: the system takes no more than 1,024 parts at once
+BUFFER = 8 << 20  # two of them: one is filled while the other is on its way
 ALIGNED = 4096  # what disks want lengths and offsets to be multiples of
 CANNOT = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -27,11 +24,8 @@ class DirectFile:
     path: Path
     nbytes: int
     handle: int = -1
-    parts: list[memoryview] = field(default_factory=list)  # what is written next, each of whole pages and aligned
-    gathered: int = 0  # bytes of these
-    buffers: list[mmap.mmap] = field(default_factory=list)  # for what is not aligned; they begin on a page
-    begun: int = 0  # where that begins in the first buffer which is not among the parts yet
-    filled: int = 0  # and where it ends
+    buffers: list[mmap.mmap] = field(default_factory=list)  # begin on a page, which disks want too
+    filled: int = 0  # of the first buffer
     sent: int = 0  # bytes of the file
     sending: Future[None] | None = None
     thread: ThreadPoolExecutor | None = None
@@ -44,51 +38,23 @@ class DirectFile:
         self.thread = ThreadPoolExecutor(1, "write")
 
     def write(self, data: memoryview) -> None:
-        """Append what does not change until it is written: without a copy where a place in the file's page is the
-        same as in that of the memory.
-        """  # fmt: skip
-        ends_page = -self.filled % ALIGNED
-        whole = max(0, len(data) - ends_page) // ALIGNED * ALIGNED
-        if whole < WORTH_IT or (address_of(data) + ends_page) % ALIGNED:
-            self.copy(data)
-            return
-        self.copy(data[:ends_page])
-        self.close_stretch()
-        self.take(data[ends_page : ends_page + whole])
-        self.copy(data[ends_page + whole :])
-
-    def copy(self, data: memoryview) -> None:
+        """Append."""
         while len(data):
             part = data[: BUFFER - self.filled]
             self.buffers[0][self.filled : self.filled + len(part)] = part
             self.filled += len(part)
             data = data[len(part) :]
             if self.filled == BUFFER:
-                self.send()
+                self.send(BUFFER)
 
-    def take(self, part: memoryview) -> None:
-        self.parts.append(part)
-        self.gathered += len(part)
-        if self.gathered >= BUFFER:
-            self.send()
-
-    def close_stretch(self) -> None:
-        """What was copied up to here, whole pages, is written before what comes next."""
-        if self.filled > self.begun:
-            stretch = memoryview(self.buffers[0])[self.begun : self.filled]
-            self.begun = self.filled
-            self.take(stretch)
-
-    def send(self) -> None:
-        """Have all that was gathered written, and go on with the other buffer as soon as that is free."""
+    def send(self, length: int) -> None:
+        """Have the first buffer written, and go on with the other one as soon as that is free."""
         assert self.thread is not None, "the file is not open"
-        if self.filled > self.begun:
-            self.parts.append(memoryview(self.buffers[0])[self.begun : self.filled])
         self.wait()
-        self.sending = self.thread.submit(write_all, self.handle, self.parts, self.sent)
-        self.sent += sum(map(len, self.parts))
+        self.sending = self.thread.submit(write_all, self.handle, memoryview(self.buffers[0])[:length], self.sent)
         self.buffers.reverse()
-        self.parts, self.gathered, self.begun, self.filled = [], 0, 0, 0
+        self.sent += length
+        self.filled = 0
 
     def wait(self) -> None:
         if self.sending is not None:
@@ -97,8 +63,8 @@ class DirectFile:
 
     def finish(self) -> None:
         """Bring all of it to the disk, and cut off what the last write was rounded up by."""
-        self.filled = -(-self.filled // ALIGNED) * ALIGNED
-        self.send()
+        if self.filled:
+            self.send(-(-self.filled // ALIGNED) * ALIGNED)
         self.wait()
         os.ftruncate(self.handle, self.nbytes)
         os.fsync(self.handle)
@@ -133,30 +99,15 @@ def reserve(handle: int, nbytes: int) -> None:
         os.ftruncate(handle, nbytes)
 
 
-def write_all(handle: int, parts: list[memoryview], at: int) -> None:
-    while parts:
+def write_all(handle: int, data: memoryview, at: int) -> None:
+    done = 0
+    while done < len(data):
         try:
-            done = os.pwritev(handle, parts, at)
+            done += os.pwrite(handle, data[done:], at + done)
         except OSError as e:
             if e.errno not in CANNOT or not bypasses_cache(handle):
                 raise
             use_cache(handle)  # a disk with larger sectors
-        else:
-            at, parts = at + done, rest_of(parts, done)
-
-
-def rest_of(parts: list[memoryview], done: int) -> list[memoryview]:
-    """What is left of them after so many bytes."""
-    left = []
-    for part in parts:
-        if done < len(part):
-            left.append(part[done:])
-        done = max(0, done - len(part))
-    return left
-
-
-def address_of(data: memoryview) -> int:
-    return int(np.frombuffer(data, np.uint8).ctypes.data)
 
 
 def bypasses_cache(handle: int) -> bool:

@@ -18,7 +18,7 @@ from merging.recipe import parse_recipe
 from tests.merging.hubs import ADA
 from tests.merging.models import opened
 
-CALLS = ("pwritev", "write", "fsync", "ftruncate", "rename", "posix_fallocate", "unlink")
+CALLS = ("pwrite", "write", "fsync", "ftruncate", "rename", "posix_fallocate", "unlink")
 SMALL = Options(shard_bytes=50_000, threads=1, device="cpu")
 REFUSED, FINE = 3, 0
 
@@ -39,11 +39,6 @@ def run(target: Callable[..., None], *arguments: Any) -> int:
     return process.exitcode
 
 
-def half(data: Any) -> Any:
-    """Of bytes, or of the first of several."""
-    return [half(data[0])] if isinstance(data, list) else data[: len(data) // 2]
-
-
 def disturb(at: int, how: str) -> None:
     """At the n-th of the calls: be killed before it or, where it writes, in the midst of it; or let it fail."""
     left = [at]
@@ -56,8 +51,8 @@ def disturb(at: int, how: str) -> None:
             if left[0] == 0 and how == "fail":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             if left[0] == 0:
-                if how == "torn" and name in ("write", "pwritev"):
-                    call(arguments[0], half(arguments[1]), *arguments[2:])
+                if how == "torn" and name in ("write", "pwrite"):
+                    call(arguments[0], arguments[1][: len(arguments[1]) // 2], *arguments[2:])
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*arguments, **more)
 

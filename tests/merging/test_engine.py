@@ -352,7 +352,7 @@ def test_a_disk_that_is_too_small(family, tmp_path, monkeypatch):
     nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("failing", ["posix_fallocate", "pwritev", "fsync"])
+@pytest.mark.parametrize("failing", ["posix_fallocate", "pwrite", "fsync"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_on_the_way(family, tmp_path, monkeypatch, failing, code):
     def fail(*args):

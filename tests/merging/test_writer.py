@@ -6,13 +6,11 @@ import hashlib
 import os
 import random
 
-import numpy as np
 import pytest
 
-from merging.device import Cpu, choose_device
+from merging.device import choose_device
 from merging.direct import ALIGNED, BUFFER, DirectFile
 from merging.errors import MergeError
-from merging.methods.arrays import bytes_of
 from merging.report import now
 from merging.staging import staged
 from merging.writer import ShardFile, check_space, write_files
@@ -98,32 +96,6 @@ def test_a_direct_file_has_every_byte(tmp_path, length):
     assert (tmp_path / "x").read_bytes() == content
 
 
-@pytest.mark.parametrize("first", [0, 8, 4096, 5000])
-def test_blocks_that_lie_in_memory_as_in_the_file_are_not_copied(tmp_path, monkeypatch, first):
-    """Those of one tensor after another, some of them small, among others that lie elsewhere."""
-    copied = []
-    plain = DirectFile.copy
-
-    def copy(file, data):
-        copied.append(len(data))
-        plain(file, data)
-
-    monkeypatch.setattr(DirectFile, "copy", copy)
-    lengths = [first, 3 << 20, 77, 5 << 20, (4 << 20) + 8, 300, 300, 1 << 20, 123_456, 9 << 20, 1]
-    content = np.random.default_rng(0).integers(0, 256, sum(lengths), np.uint8)
-    file, at = DirectFile(tmp_path / "x", len(content)), 0
-    file.open()
-    for number, length in enumerate(lengths):
-        shift = at + 8 if number == 7 else at  # that one does not lie as in the file
-        space = Cpu().buffer(shift % ALIGNED + length)[shift % ALIGNED :]
-        space[:] = content[at : at + length]
-        file.write(bytes_of(space))
-        at += length
-    file.finish()
-    assert (tmp_path / "x").read_bytes() == content.tobytes()
-    assert sum(copied) < (1 << 20) + 20 * ALIGNED + 1000
-
-
 def test_a_file_system_that_cannot_do_without_the_cache(tmp_path, monkeypatch):
     plain = os.open
 
@@ -139,13 +111,13 @@ def test_a_file_system_that_cannot_do_without_the_cache(tmp_path, monkeypatch):
 
 
 def test_a_disk_with_larger_sectors(tmp_path, monkeypatch):
-    plain = os.pwritev
+    plain = os.pwrite
 
     def refuse(handle, data, at):
         if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_DIRECT:
             raise OSError(errno.EINVAL, "Invalid argument")
         return plain(handle, data, at)
 
-    monkeypatch.setattr(os, "pwritev", refuse)
+    monkeypatch.setattr(os, "pwrite", refuse)
     write_direct(tmp_path / "x", b"x" * 10_000)
     assert (tmp_path / "x").read_bytes() == b"x" * 10_000
