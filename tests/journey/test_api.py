@@ -7,14 +7,8 @@ from typing import Any
 from gradio_client import Client
 
 from space.localhub import LocalHub
+from tests.journey.conftest import TWO_SKILLS
 
-RECIPE = """
-merge_method: task_arithmetic
-base_model: alloy/pocket-base
-models:
-- {model: alloy/pocket-reverse, parameters: {weight: 0.7}}
-- {model: alloy/pocket-add, parameters: {weight: 0.7}}
-"""
 NAMES = {"/check", "/merge", "/job", "/cancel", "/chat", "/publish"}
 
 
@@ -28,8 +22,8 @@ def test_the_page_offers_six_endpoints_with_words(address: str):
 
 def test_a_script_goes_the_whole_way(address: str, local_hub: LocalHub):
     client = Client(address, verbose=False)
-    assert client.predict(RECIPE, api_name="/check")["verdict"] == "ok"
-    job = finished(client, client.predict(RECIPE, api_name="/merge"))
+    assert client.predict(TWO_SKILLS, api_name="/check")["verdict"] == "ok"
+    job = finished(client, client.predict(TWO_SKILLS, api_name="/merge"))
     assert client.predict(job["id"], "reverse: lamot", api_name="/chat")[0]["text"].strip() == "tomal"
     pushed = finished(client, client.predict(job["id"], "ada/by-script", api_name="/publish"))
     assert pushed["result"]["url"].endswith("/ada/by-script")
