@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from merging.soundness import check_output, refuse_non_finite
 # Processors copy five times slower to where a place in its page lies less than so many bytes behind that of the source:
 # they take what they read for what they have just written (benchmarks/LOG.md). The page cache begins on pages.
 COLLIDES = 32
+
+Stretch = tuple[int, int]  # the first element and the one after the last
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,12 @@ class Piece:
             if self.count and not self.job.stopped.is_set():
                 checkpoint.read(info, self.start * self.job.sizes[i], bytes_of(self.raw(i)))
 
-    def grains(self) -> list[tuple[int, int]]:
+    def grains(self) -> list[Stretch]:
         """Where the grains of this block begin and end, from its first element."""
         grain = self.job.grain
         return [(at, min(at + grain, self.count)) for at in range(0, self.count, grain)] or [(0, 0)]
 
-    def widened(self, stretches: Sequence[tuple[int, int]]) -> Iterator[Block]:
+    def widened(self, stretches: Sequence[Stretch]) -> Iterator[Block]:
         """Stretches of the block, as float32 on the device. Finite, or refused before the next one comes."""
         job = self.job
         begins = [self.begin(i) for i in range(len(job.sizes))]
@@ -138,24 +141,26 @@ def measure_block(piece: Piece, look: Pass) -> Found:
 
 def merge_block(piece: Piece, measured: Measured) -> Output:
     """Compute a block, rounded once."""
-    merged = piece.job.device.buffer(piece.count * DTYPE_BITS[piece.job.step.dtype] // 8)
-    first, *others = piece.grains()
-    if merge_stretches(piece, [first], measured, merged) and others:
-        others = [(first[1], piece.count)]
-    merge_stretches(piece, others, measured, merged)
+    job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
+    merged = job.device.buffer(piece.count * size)
+
+    def merge(stretches: Sequence[Stretch]) -> Iterator[Array]:
+        for (begin, end), block in zip(stretches, piece.widened(stretches), strict=True):
+            wide = compute(job.method, block, measured, job.settings)
+            check_output(job.step, job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size]))
+            yield wide
+
+    in_stretches(piece.grains(), merge)
     return output(piece, merged)
 
 
-def merge_stretches(piece: Piece, stretches: Sequence[tuple[int, int]], measured: Measured, merged: Bytes) -> bool:
-    """Compute these; whether that took no memory for each element, so that a stretch may be as long as one likes."""
-    job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
-    by_tiles = True
-    for (begin, end), block in zip(stretches, piece.widened(stretches), strict=True):
-        wide = compute(job.method, block, measured, job.settings)
-        largest = job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size])
-        check_output(job.step, largest)
-        by_tiles = by_tiles and isinstance(wide, Pending) and wide.is_by_tiles
-    return by_tiles
+def in_stretches(grains: Sequence[Stretch], merge: Callable[[Sequence[Stretch]], Iterator[Array]]) -> None:
+    """Merge the first grain, then the others: in one go if the first took no memory for each element."""
+    first, *others = grains
+    for wide in merge([first]):
+        if others and isinstance(wide, Pending) and wide.is_by_tiles:
+            others = [(others[0][0], others[-1][1])]
+    deque(merge(others), maxlen=0)
 
 
 def copy_block(piece: Piece) -> Output:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from merging.assembly import depth_of
+from merging.blocks import Stretch, in_stretches
 from merging.budget import GRAIN, GRAINS, grain_of, row_of
 from merging.checkpoint import Checkpoint
 from merging.device import Cpu
@@ -23,7 +24,7 @@ from merging.errors import MergeError
 from merging.header import DTYPE_BITS
 from merging.held import Held, held_bytes, keys_of, steps_of
 from merging.methods import METHODS, Method
-from merging.methods.arrays import Bytes, Found, Measured
+from merging.methods.arrays import Array, Bytes, Found, Measured
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, compute
 from merging.plan import Plan, Step, make_plan
@@ -148,7 +149,7 @@ class Part:
     start: int  # first element
     count: int
 
-    def grains(self) -> list[tuple[int, int]]:
+    def grains(self) -> list[Stretch]:
         """Where each begins and ends, from the start of the tensor."""
         end, grain = self.start + self.count, self.work.grain
         return [(at, min(at + grain, end)) for at in range(self.start, end, grain)] or [(0, 0)]
@@ -168,9 +169,14 @@ class Part:
         if not step.is_merged:
             copy_whole(self.work, into)
             return
-        for begin, end in self.grains():
-            wide = compute(self.work.method, self.widened(begin, end), measured, step.settings)
-            check_output(step, Cpu().narrow(wide, step.dtype, into[begin * size : end * size]))
+
+        def merge(stretches: Sequence[Stretch]) -> Iterator[Array]:
+            for begin, end in stretches:
+                wide = compute(self.work.method, self.widened(begin, end), measured, step.settings)
+                check_output(step, Cpu().narrow(wide, step.dtype, into[begin * size : end * size]))
+                yield wide
+
+        in_stretches(self.grains(), merge)
 
 
 def copy_whole(work: Work, into: Bytes) -> None:

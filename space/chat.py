@@ -15,6 +15,7 @@ import torch
 from merging.errors import MergeError
 from space.generate import Speaker, Voice, generate
 from space.models import Loaded, Models, load_tokenizer
+from space.priority import give_way
 from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
 from space.turns import Turns
@@ -144,6 +145,7 @@ class Chats:
     def answer(
         self, talk: Talk, panes: Sequence[Pane], conversations: Sequence[list[Message]], options: ChatOptions
     ) -> None:
+        give_way()
         error = ""
         try:
             parts = self.find(talk, panes, conversations)

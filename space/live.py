@@ -26,6 +26,7 @@ from space.body import Body, build_body
 from space.chat import Chats, Stopped, Talk, waiting_note
 from space.generate import Speaker, Voice, generate
 from space.models import free_memory
+from space.priority import give_way
 from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
 from space.settings import Settings
@@ -318,6 +319,7 @@ class LiveMerges:
 
 def run(talk: Talk, work: Callable[[Talk], None]) -> None:
     """What goes wrong is told once, by every voice that is not done; and whatever happens, the stream ends."""
+    give_way()
     try:
         for_all = talk.voices[0]
         with talk.explained(for_all):

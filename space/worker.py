@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from merging.errors import Kept, MergeError, SignedOut
 from space.journal import Job
+from space.priority import give_way
 from space.redact import redact
 from space.report import WRITE_SECONDS, Cancelled, Report
 
@@ -172,6 +173,7 @@ class Distant:
 
 def serve(line: Connection, task: Task, job: Job, folder: Path, secret: str | None) -> None:
     """What the process does."""
+    give_way()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for the app
     report = Distant(line, folder, secret)
     threading.Thread(target=report.listen, name="listen", daemon=True).start()

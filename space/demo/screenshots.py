@@ -25,7 +25,8 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     with demo() as address, sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("google-chrome")
+        names = ("chromium", "google-chrome", "chromium-headless-shell")
+        installed = next((path for name in names if (path := shutil.which(name))), None)
         browser = playwright.chromium.launch(executable_path=installed, args=FLAGS)
         for name, size, theme in (
             ("desktop-light", DESKTOP, "light"),

@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 from space import download
 from space.gate import Gate
 from space.pages.theme import CSS, sentences, theme
+from space.priority import switch_often
 from space.service import Service
 
 SCRIPT = Path(__file__).with_name("access.js")
@@ -21,6 +22,7 @@ def launch(
 ) -> str:
     """Serve the page; returns its address when `wait` is False, else when it is stopped."""
     settings = service.settings
+    switch_often()
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
     _, local, _ = page.launch(
         server_name=host or ("0.0.0.0" if settings.hosted else "127.0.0.1"),

@@ -45,6 +45,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
     """The whole app as Gradio blocks, ready to launch."""
     desk = Desk(service, settings)
     with gr.Blocks(title="Alloy: merge language models", fill_width=True) as page:
+        nobody = gr.State()
         add_api(service, settings)  # first, so that the names are theirs: Gradio numbers those that come again
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
@@ -62,7 +63,18 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)
         page.unload(leaving(desk))
+        tell_once(page, nobody)
     return page
+
+
+def tell_once(page: gr.Blocks, nobody: gr.State) -> None:
+    """Have Gradio say how far each listener is to one place that shows nothing, instead of to all of its outputs.
+
+    At every event Gradio 6.31 tells every place that was ever told anything, and looks for each in the whole tree of
+    the page: most of what the browser does during a merge. Inputs are told as well, and cannot be spared that.
+    """
+    for listener in page.fns.values():
+        listener.show_progress_on = [nobody]
 
 
 def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:

@@ -129,7 +129,9 @@ class Publisher:
 
     @told()
     def follow_button(self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str) -> Any:
-        """The button as jobs come and end."""
+        """The button as jobs come and end; not before there is a name, lest its answer come after the name's."""
+        if not owner or not name:
+            return gr.skip()
         return self.button(self.desk.viewer(request, token), finished, owner, name, seen)
 
     @told()
