@@ -45,7 +45,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
     """The whole app as Gradio blocks, ready to launch."""
     desk = Desk(service, settings)
     with gr.Blocks(title="Alloy: merge language models", fill_width=True) as page:
-        nobody = gr.State()
+        nobody = gr.State()  # first of all: it is looked for from the top at every event
         add_api(service, settings)  # first, so that the names are theirs: Gradio numbers those that come again
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")

@@ -7,6 +7,7 @@ from typing import Any
 from gradio_client import Client
 
 from space.localhub import LocalHub
+from tests.journey.callers import Caller
 from tests.journey.conftest import TWO_SKILLS
 
 NAMES = {"/check", "/merge", "/job", "/cancel", "/chat", "/publish"}
@@ -18,6 +19,13 @@ def test_the_page_offers_six_endpoints_with_words(address: str):
     with urllib.request.urlopen(f"{address}/gradio_api/mcp/schema") as answer:
         schema = answer.read().decode()
     assert all(f'"{name[1:]}"' in schema or f"_{name[1:]}" in schema for name in NAMES)
+
+
+def test_no_component_is_told_of_every_event(address: str):
+    """Or the browser looks for all of them at each: see `tell_once`."""
+    listeners = Caller(address).config()["dependencies"]
+    told = {tuple(one["show_progress_on"] or one["outputs"]) for one in listeners}
+    assert len(listeners) > 100 and len(told) == 1 and len(told.pop()) == 1
 
 
 def test_a_script_goes_the_whole_way(address: str, local_hub: LocalHub):
