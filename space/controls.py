@@ -9,9 +9,9 @@ import gradio as gr
 from merging.methods import METHODS, Method, Param
 from merging.recipe import Setting
 from merging.values import Value, in_words, plain_tree
-from space.amount import Amount
 from space.form import can_show, lambda_param
 
+LAMBDAS = (-2.0, 2.0)  # the ends of a row's slider
 MAX_WORDS = 80  # of a value that the YAML holds
 
 
@@ -74,7 +74,9 @@ def control(param: Param, shown: Shown) -> gr.components.Component:
         whole = 0 if param.type is int else None
         return gr.Number(value, label=name, info=param.help, visible=shown.visible, precision=whole)
     limits = param.range
-    return Amount(limits.low, limits.high, value, step=limits.step, label=name, info=param.help, visible=shown.visible)
+    return gr.Slider(
+        limits.low, limits.high, value, step=limits.step, label=name, info=param.help, visible=shown.visible
+    )
 
 
 def shown(method: Method, settings: Mapping[str, Value]) -> list[Shown]:
@@ -113,7 +115,19 @@ def settings(method: Method, values: Iterable[Setting | None]) -> dict[str, Sett
     """The inverse of `shown`: the values of all shared controls, as the settings of this method."""
     mine = {p.name: p for p in method.params}
     named = zip(shared_params(), values, strict=True)
-    return {name: typed(mine[name], v) for name, v in named if name in mine and v is not None}
+    return {name: said for name, value in named if name in mine and (said := read(mine[name], value)) is not None}
+
+
+def read(param: Param, value: Setting | None) -> Setting | None:
+    """What a control says; None where it is empty."""
+    if param.range is not None and param.type is not bool:
+        return typed(param, dragged(value, param.range.low, param.range.high))
+    return None if value is None else typed(param, value)
+
+
+def dragged(value: Setting | None, low: float, high: float) -> float:
+    """What a slider shows once its number is left: one half typed counts as 0, one out of range as the nearest end."""
+    return float(min(max(value or 0.0, low), high))
 
 
 def typed(param: Param, value: Setting) -> Setting:

@@ -115,8 +115,8 @@ class Checks:
             if self.stops.get(tab) is stop:
                 del self.stops[tab]
 
-    def check(self, request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> list[Any]:
-        text = current(text, synced, values)
+    def check(self, request: gr.Request, token: Token, gathered: list[Any]) -> list[Any]:
+        text = current(gathered)
         try:
             viewer = self.desk.viewer(request, token)
             with self.running(request) as tick:
@@ -155,10 +155,10 @@ def wire_check(
             return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
         return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
-    recipe.check.click(
+    recipe.gathered_on(recipe.check.click).then(
         checks.begin, None, [*stage.outputs, shared.tabs, *stage.choices], js=FOLD, **QUICK
     ).then(
-        checks.check, [recipe.yaml, recipe.synced, *recipe.values],
+        checks.check, recipe.gathered,
         [*stage.outputs, recipe.check, shared.checked, recipe.yaml, *stage.choices, try_stage.intro, try_stage.load],
         **QUEUED,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -45,7 +46,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
     """The whole app as Gradio blocks, ready to launch."""
     desk = Desk(service, settings)
     with gr.Blocks(title="Alloy: merge language models", fill_width=True) as page:
-        nobody = gr.State()  # first of all: it is looked for from the top at every event
+        nobody, *states = (gr.State("") for _ in range(6))  # first of all: each event looks for them from the top
         add_api(service, settings)  # first, so that the names are theirs: Gradio numbers those that come again
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
@@ -57,9 +58,9 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
             with gr.Column(elem_classes="recipe", scale=0, min_width=380):
                 recipe = build_recipe()
             with gr.Column(elem_classes="stages", scale=1, min_width=320):
-                shared = build_stages(recipe, desk, notice)
+                shared = build_stages(recipe, desk, notice, states)
                 gr.HTML(view.limits(settings), elem_id="limits")
-        wire_recipe(recipe, finder(desk))
+        wire_recipe(recipe, partial(finder, desk))
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)
         page.unload(leaving(desk))
@@ -77,7 +78,7 @@ def tell_once(page: gr.Blocks, nobody: gr.State) -> None:
         listener.show_progress_on = [nobody]
 
 
-def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
+def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequence[gr.State]) -> Shared:
     with gr.Tabs(selected="check", elem_classes="stage-tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Check", id="check"):
             check = build_check()
@@ -91,7 +92,6 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
             publish = build_publish()
         with gr.Tab("Jobs", id="jobs") as jobs_tab:
             jobs = build_jobs()
-    states = [gr.State("") for _ in range(5)]
     shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
     wire_check(check, recipe, trying, merge, desk, shared)
     wire_try(trying, recipe, desk, shared)
@@ -103,8 +103,8 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML) -> Shared:
     return shared
 
 
-def finder(desk: Desk) -> Any:
-    def find(request: gr.Request, token: Token, known: list[str], event: gr.KeyUpData) -> list[Any]:
+def finder(desk: Desk, number: int) -> Any:
+    def find(request: gr.Request, token: Token, known: list[list[str]], event: gr.KeyUpData) -> list[Any]:
         """Repo IDs as one types, added to those already listed.
 
         Gradio's dropdown loses its place when its choices shrink while it is open, so they only grow; it shows those
@@ -112,8 +112,11 @@ def finder(desk: Desk) -> Any:
         """
         if len(event.key) > 1 and event.key not in ("Backspace", "Delete"):  # Tab, Enter, arrows: nothing was typed
             return [gr.skip()] * 2
-        fresh = new_models(desk, request, token, known, event.input_value or "")
-        return [[*known, *fresh], gr.update(choices=[*known, *fresh])] if fresh else [gr.skip()] * 2
+        listed = known[number]
+        if not (fresh := new_models(desk, request, token, listed, event.input_value or "")):
+            return [gr.skip()] * 2
+        choices = [*listed, *fresh]
+        return [[*known[:number], choices, *known[number + 1 :]], gr.update(choices=choices)]
 
     return find
 
@@ -152,27 +155,26 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
     def suggest(request: gr.Request, token: Token) -> list[str]:
         return new_models(desk, request, token, [], "")
 
-    def add_suggested(found: list[str], *known: list[str]) -> list[Any]:
+    def add_suggested(found: list[str], known: list[list[str]]) -> list[Any]:
         """Behind what the boxes list by now: somebody may have typed while the Hub was asked."""
         lists = [[*one, *(repo for repo in found if repo not in one)] for one in known]
-        return [*lists, *(gr.update(choices=one) for one in lists)]
+        return [lists, *(gr.update(choices=one) for one in lists)]
 
     page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer, shared.notice], **QUICK)
     first = gr.State([])
     page.load(suggest, None, first, **QUICK).then(
-        add_suggested, [first, *recipe.known], [*recipe.known, *recipe.boxes], **QUICK
+        add_suggested, [first, recipe.known], [recipe.known, *recipe.boxes], **QUICK
     )
     # What was typed is kept in the browser, so that it is there after a reload: the form, and the YAML as it stood.
-    kept = gr.BrowserState(None, storage_key="alloy-recipe", secret="alloy")
-    page.load(restored, kept, recipe.all, **QUICK)
-    recipe.yaml.change(lambda text, *values: [text, *values], [recipe.yaml, *recipe.values], kept, **QUICK)
+    page.load(restored, recipe.gathered, recipe.all, **QUICK)
+    recipe.gathered_on(recipe.yaml.change)
 
 
-def restored(kept: list[Any] | None) -> list[Any]:
+def restored(gathered: list[Any] | None) -> list[Any]:
     """The form of last time, with its YAML even if that was not finished. What is of another version is left alone."""
-    if not kept or len(kept) != 1 + control_count():
+    if not gathered or len(gathered) != 2 + control_count():
         return [gr.skip()] * len(shown_form(Form()) + list(texts(Form())))
-    text, *values = kept
+    _, text, *values = gathered
     form = form_of(values)
     said, *rest = texts(form)
     if text == said or readable(text):

@@ -13,9 +13,10 @@ from merging.recipe import Setting, parse_recipe, to_yaml
 from merging.strict_yaml import load_yaml
 from merging.values import Value
 from space import view
-from space.amount import Amount
 from space.controls import (
+    LAMBDAS,
     control,
+    dragged,
     first_settings,
     in_the_yaml,
     is_common,
@@ -38,6 +39,11 @@ SAVE = """(text, name) => {
   link.click();
   URL.revokeObjectURL(link.href);
 }"""
+# Gradio 6.31 tells every input of a listener, each looked for in the whole tree of the page, how far every event is.
+# So the browser gathers the many controls into one.
+GATHER = "(...all) => [all]"
+SETTLE = "() => new Promise(done => setTimeout(() => done([])))"  # a control tells of what is typed before it has it
+BY_HAND, BY_FORM = "() => 'yes'", "() => new Promise(done => setTimeout(() => done('')))"
 LOCKED = view.note("This recipe stacks layers: it is edited as YAML. Empty the YAML to go back to the form.")
 DTYPES = [("As the inputs", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
 
@@ -48,7 +54,7 @@ class ModelRow:
 
     group: gr.Column
     repo: gr.Dropdown
-    weight: Amount
+    weight: gr.Slider
     revision: gr.Textbox
     own: tuple[gr.Number, ...]  # one for each of own_params
     remove: gr.Button
@@ -73,7 +79,7 @@ class RecipeColumn:
     seed: gr.Number
     shared: tuple[gr.components.Component, ...]
     rows: tuple[ModelRow, ...]
-    kept: gr.State  # what the YAML says and no control can show
+    kept: gr.Textbox  # what the YAML says and no control can show
     help: gr.HTML
     add: gr.Button
     summary: gr.HTML
@@ -81,13 +87,26 @@ class RecipeColumn:
     problem: gr.HTML
     check: gr.Button
     count: gr.State  # how many rows are shown
-    known: tuple[gr.State, ...]  # repo IDs that each of the boxes lists
-    synced: gr.State  # the YAML that the form says: another one was edited by hand
+    known: gr.State  # repo IDs that each of the boxes lists
+    synced: gr.State  # the YAML that the form says
+    by_hand: gr.Textbox  # not empty while the YAML was touched last, and not the form
+    gathered: gr.BrowserState  # `by_hand`, YAML and values as they stand; kept in the browser, for a reload
 
     @property
     def values(self) -> list[gr.components.Component]:
         first: list[gr.components.Component] = [self.base, self.base_revision, self.method, self.dtype, self.seed]
         return [*first, *self.shared, *(c for row in self.rows for c in row.values), self.kept]
+
+    @property
+    def gathering(self) -> dict[str, Any]:
+        """A listener of the browser's own, to which what needs the form is chained."""
+        inputs = [self.by_hand, self.yaml, *self.values]
+        return {"fn": None, "js": GATHER, "inputs": inputs, "outputs": self.gathered, "api_visibility": "private"}
+
+    def gathered_on(self, *events: Any, touched: bool = False) -> Any:
+        """When one of these happens, the form as it then stands is gathered, to be chained to. `touched`: by it."""
+        first: dict[str, Any] = {"outputs": self.by_hand, "js": BY_FORM} if touched else {"js": SETTLE}
+        return gr.on(events, None, **first, api_visibility="private").then(**self.gathering)
 
     @property
     def boxes(self) -> list[gr.Dropdown]:
@@ -148,9 +167,10 @@ def build_recipe() -> RecipeColumn:
         problem = gr.HTML(missing, elem_id="recipe-problem")
         check = gr.Button("Check", variant="primary", interactive=False, elem_id="check-button")
     return RecipeColumn(
-        controls, locked, editor, base_group, base, base_revision, method, dtype, seed, shared, rows, gr.State(""),
-        helped, add, summary, yaml, problem, check, gr.State(2), tuple(gr.State([]) for _ in range(1 + MAX_ROWS)),
-        gr.State(text),
+        controls, locked, editor, base_group, base, base_revision, method, dtype, seed, shared, rows,
+        gr.Textbox("", visible=False), helped, add, summary, yaml, problem, check, gr.State(2),
+        gr.State([[]] * (1 + MAX_ROWS)), gr.State(text), gr.Textbox("", visible=False),
+        gr.BrowserState(None, storage_key="alloy-recipe", secret="alloy"),
     )  # fmt: skip
 
 
@@ -191,8 +211,8 @@ def build_row(index: int) -> ModelRow:
         with gr.Row(elem_classes="model-head"):
             repo = repo_box(name)
             remove = gr.Button("Remove", size="sm", elem_classes="remove quiet", min_width=72, scale=0)
-        weight = Amount(
-            -2, 2, 1.0, step=0.01, label=f"Lambda {index + 1}", info=hint(METHODS[Form().method], index + 1),
+        weight = gr.Slider(
+            *LAMBDAS, 1.0, step=0.01, label=f"Lambda {index + 1}", info=hint(METHODS[Form().method], index + 1),
             elem_classes="lambda",
         )  # fmt: skip
         with gr.Accordion("More", open=False, elem_classes="more"):
@@ -224,7 +244,7 @@ def form_of(values: Sequence[Any]) -> Form:
 def row_of(method: str, values: Sequence[Any]) -> Row:
     repo, weight, revision, *own = values
     slider = lambda_param(METHODS[method])
-    mine: dict[str, Setting] = {slider.name: typed(slider, weight)} if slider and weight is not None else {}
+    mine: dict[str, Setting] = {slider.name: typed(slider, dragged(weight, *LAMBDAS))} if slider else {}
     declared = {p.name: p for p in METHODS[method].params if p.per_model}
     for name, value in zip(own_params(), own, strict=True):
         if value is not None and name in declared:
@@ -323,33 +343,37 @@ def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
     typed = [c for c in column.values if c is not column.method]
     # Input alone misses what is pasted, and what a number becomes when it is left.
     events = [getattr(c, name) for c in typed for name in ("input", "blur", "release") if hasattr(c, name)]
-    gr.on(events, lambda *v: texts(form_of(v)), column.values, column.text, **quick)
-    column.method.input(
+    column.gathered_on(*events, touched=True).then(typed_form, column.gathered, column.text, **quick)
+    column.gathered_on(column.method.input, touched=True).then(
         changed_method,
-        [rows, column.synced, *column.values],
+        [rows, column.synced, column.gathered],
         [*column.values, *column.groups, column.help, *column.text],
         **quick,
     )
-    column.yaml.input(
+    column.yaml.input(None, None, column.by_hand, js=BY_HAND, api_visibility="private").then(
         typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, *column.told],
         **quick,
     )  # fmt: skip
     column.add.click(add_row, [rows, column.method], [rows, *column.groups, column.add], **quick)
     for index, row in enumerate(column.rows):
-        row.remove.click(
-            removing(index), [rows, *column.values], [rows, *column.values, *column.groups, column.add, *column.text],
+        column.gathered_on(row.remove.click, touched=True).then(
+            removing(index), [rows, column.gathered], [rows, *column.values, *column.groups, column.add, *column.text],
             **quick,
         )  # fmt: skip
-    for box, known in zip(column.boxes, column.known, strict=True):
-        box.key_up(search, known, [known, box], **quick)
+    for number, box in enumerate(column.boxes):
+        box.key_up(search(number), column.known, [column.known, box], **quick)
 
 
-def changed_method(count: int, synced: str, *values: Any) -> list[Any]:
+def typed_form(gathered: Sequence[Any]) -> tuple[Any, ...]:
+    return texts(form_of(gathered[2:]))
+
+
+def changed_method(count: int, synced: str, gathered: Sequence[Any]) -> list[Any]:
     """A new method starts from its own defaults; models and lambdas stay.
 
     Gradio's list says that it has changed whenever it is left: then nothing is touched.
     """
-    form = form_of(values)
+    form = form_of(gathered[2:])
     is_new = form.method != method_in(synced)
     slider = lambda_param(METHODS[form.method])
     start: dict[str, Value] = {slider.name: 1.0} if slider else {}
@@ -387,9 +411,10 @@ def read_form(text: str) -> Form:
     return form
 
 
-def current(text: str, synced: str, values: Sequence[Any]) -> str:
+def current(gathered: Sequence[Any]) -> str:
     """The recipe as it stands: the form, which may be a step ahead of the YAML; or the YAML, when that was edited."""
-    return to_yaml(to_recipe(form_of(values))) if text == synced else text
+    by_hand, text, *values = gathered
+    return text if by_hand else to_yaml(to_recipe(form_of(values)))
 
 
 def shown_form(form: Form) -> list[Any]:
@@ -408,8 +433,8 @@ def add_row(count: int, method: str) -> list[Any]:
 
 
 def removing(index: int) -> Callable[..., list[Any]]:
-    def remove(count: int, *values: Any) -> list[Any]:
-        form = form_of(values)
+    def remove(count: int, gathered: Sequence[Any]) -> list[Any]:
+        form = form_of(gathered[2:])
         kept = tuple(row for i, row in enumerate(form.rows) if i != index)
         less = replace(form, rows=kept)
         count = max(1, count - 1)

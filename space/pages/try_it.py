@@ -145,10 +145,10 @@ class Live:
     def made(self, request: gr.Request, token: Token) -> tuple[str, float] | None:
         return self.desk.service.live.made(tab_of(request), self.desk.viewer(request, token).owner)
 
-    def load(self, request: gr.Request, token: Token, text: str, synced: str, *values: Any) -> Iterator[list[Any]]:
+    def load(self, request: gr.Request, token: Token, gathered: list[Any]) -> Iterator[list[Any]]:
         """Read the models; says how far it is."""
         try:
-            wanted, reply = current(text, synced, values), Reply("")
+            wanted, reply = current(gathered), Reply("")
             for (reply,) in self.desk.service.load_live(tab_of(request), wanted, self.desk.viewer(request, token)):
                 yield [view.empty("Loading", reply.note or "Opening the models.", busy=True), *[gr.skip()] * 6]
             if reply.error:
@@ -188,7 +188,14 @@ class Live:
             yield [gr.skip()] * 3
 
     def answer(
-        self, request: gr.Request, token: Token, prompt: str, turns: list[Turn], remember: bool, text: str, *rest: Any
+        self,
+        request: gr.Request,
+        token: Token,
+        prompt: str,
+        turns: list[Turn],
+        remember: bool,
+        gathered: list[Any],
+        *options: Any,
     ) -> Iterator[list[Any]]:
         """Ask the merge of the recipe as it stands, and show the answer as it comes."""
         if not prompt:
@@ -196,12 +203,12 @@ class Live:
             return
         recipe = ""
         try:
-            viewer, recipe = self.desk.viewer(request, token), to_yaml(parse_recipe(current(text, rest[0], rest[5:])))
+            viewer, recipe = self.desk.viewer(request, token), to_yaml(parse_recipe(current(gathered)))
             turn = Turn(prompt, recipe, note="Waiting for the merge.")
             yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip()]
             messages = [*(remembered(turns) if remember else []), {"role": "user", "content": prompt}]
-            options = options_of(*rest[1:5])
-            for (reply,) in self.desk.service.ask_live(tab_of(request), [recipe], messages, options, viewer):
+            chosen = options_of(*options)
+            for (reply,) in self.desk.service.ask_live(tab_of(request), [recipe], messages, chosen, viewer):
                 turn = Turn(prompt, recipe, reply.text, noted(reply), reply.error)
                 yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip()]
             made = self.made(request, token)
@@ -211,20 +218,25 @@ class Live:
             yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip()]
 
     def film(
-        self, request: gr.Request, token: Token, prompt: str, turns: list[Turn], which: str, text: str, *rest: Any
+        self,
+        request: gr.Request,
+        token: Token,
+        prompt: str,
+        turns: list[Turn],
+        which: str,
+        gathered: list[Any],
+        *options: Any,
     ) -> Iterator[list[Any]]:
         """One prompt at five lambdas: what was typed, else what was asked last."""
         asked, empty = prompt.strip() or (turns[-1].prompt if turns else ""), [gr.skip()] * len(FACTORS)
         try:
             if not asked:
                 raise MergeError("Write the prompt that the filmstrip should ask.")
-            strip = frames(parse_recipe(current(text, rest[0], rest[5:])), which)
+            strip = frames(parse_recipe(current(gathered)), which)
             recipes, viewer = [to_yaml(one) for one in strip], self.desk.viewer(request, token)
             captions = [f"{factor:g} times" for factor in FACTORS]
             said, messages = [lambdas(one) for one in strip], [{"role": "user", "content": asked}]
-            for replies in self.desk.service.ask_live(
-                tab_of(request), recipes, messages, options_of(*rest[1:5]), viewer
-            ):
+            for replies in self.desk.service.ask_live(tab_of(request), recipes, messages, options_of(*options), viewer):
                 shots = [frame(*told) for told in zip(captions, said, replies, strict=True)]
                 keeps = [gr.update(visible=reply.done and not reply.error) for reply in replies]
                 yield [SHOWN, recipes, *shots, *keeps]
@@ -271,11 +283,10 @@ def which_moves(recipe_yaml: str) -> Any:
 
 def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
     live = Live(desk)
-    form = [recipe.yaml, recipe.synced, *recipe.values]
     remerged = [stage.status, stage.talk, stage.which]
     given = [recipe.yaml, stage.is_live, stage.turns]
     begun = stage.load.click(begin_loading, None, stage.loading[:3], **QUICK)
-    loads = begun.then(live.load, form, stage.loading, **QUEUED)
+    loads = begun.then(**recipe.gathering).then(live.load, recipe.gathered, stage.loading, **QUEUED)
     loads.then(live.remerge, given, remerged, **MANY)  # what was changed meanwhile
     stage.cancel.click(live.leave, None, stage.loading, cancels=loads, **QUICK)
     stage.leave.click(live.leave, None, stage.loading, **QUICK)
@@ -288,22 +299,22 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) 
 
 def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:
     """What is typed, the suggestions and the filmstrip: ask, and give the button back."""
-    form, buttons = [recipe.synced, *stage.options, *recipe.values], [stage.send, stage.stop]
+    told, buttons = [recipe.gathered, *stage.options], [stage.send, stage.stop]
     asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
     asked += [(button.click, suggested, button) for button in stage.suggestions]
     answers = []
     for trigger, start, source in asked:
         begun = trigger(start, source, [stage.prompt, stage.pending, *buttons], **QUICK)
         answers.append(
-            begun.then(
-                live.answer, [stage.pending, stage.turns, stage.remember, recipe.yaml, *form],
+            begun.then(**recipe.gathering).then(
+                live.answer, [stage.pending, stage.turns, stage.remember, *told],
                 [stage.turns, stage.talk, stage.status], concurrency_limit=16, **QUEUED,
             )
         )  # fmt: skip
     begun = stage.film.click(lambda: [HIDDEN, SHOWN], None, buttons, **QUICK)
     answers.append(
-        begun.then(
-            live.film, [stage.prompt, stage.turns, stage.which, recipe.yaml, *form],
+        begun.then(**recipe.gathering).then(
+            live.film, [stage.prompt, stage.turns, stage.which, *told],
             [stage.strip, stage.filmed, *stage.frames, *stage.keeps], concurrency_limit=16, **QUEUED,
         )
     )  # fmt: skip

@@ -95,20 +95,20 @@ def test_what_the_form_changes_leaves_what_it_cannot_show_alone():
 def test_another_method_keeps_the_weights_it_can_have():
     values = plain(controls_of(from_recipe(parse_recipe(BEYOND))))
     values[2] = "linear"
-    *_, yaml, _, _, _, _ = changed_method(3, BEYOND, *values)
+    *_, yaml, _, _, _, _ = changed_method(3, BEYOND, ["", "", *values])
     models = parse_recipe(yaml).models
     assert [m.parameters for m in models] == [
         {"weight": parse_recipe(BEYOND).models[i].parameters["weight"]} for i in range(3)
     ]
     everywhere = plain(controls_of(from_recipe(parse_recipe(EVERYWHERE))))
     everywhere[2] = "linear"
-    *_, yaml, _, _, _, _ = changed_method(3, BEYOND, *everywhere)
+    *_, yaml, _, _, _, _ = changed_method(3, BEYOND, ["", "", *everywhere])
     assert [m.parameters for m in parse_recipe(yaml).models] == [{"weight": 1.0}, {"weight": 0.25}]
 
 
 def test_leaving_the_list_of_methods_changes_nothing():
     values = plain(controls_of(from_recipe(parse_recipe(BEYOND))))
-    assert changed_method(3, BEYOND, *values) == [gr.skip()] * len(changed_method(3, "[", *values))
+    assert changed_method(3, BEYOND, ["", "", *values]) == [gr.skip()] * len(changed_method(3, "[", ["", "", *values]))
 
 
 def test_a_stack_hides_the_controls_and_an_empty_text_brings_them_back():
