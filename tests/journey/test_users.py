@@ -185,8 +185,10 @@ def text_of(request: Request) -> str:
 
 def payload(component: dict[str, Any] | None, job: str) -> Any:
     """What somebody would send for a control who knows the id of a job and wants to see more of it."""
-    if component is None or component["type"] in ("state", "timer", "browserstate"):
+    if component is None or component["type"] in ("state", "timer"):
         return job
+    if component["type"] == "browserstate":
+        return ["by hand", job]  # as a recipe
     props = component["props"]
     match component["type"]:
         case "radio" | "textbox" | "api":
@@ -220,11 +222,11 @@ def everything(caller: Caller, job: str, tab: str = "") -> dict[str, str]:
 def test_nobody_is_answered_anything_of_another(run: Run, served: tuple[str, Path]):
     """By every listener, from a tab of their own and from Ada's, signed in or not; Ada is, by the same calls."""
     address = served[0]
-    for other in (Caller(address).sign_in("bob"), Caller(address).visit(), Caller(address)):
-        for tab in ("", run.tab):
-            for name, said in everything(other, run.job, tab).items():
-                assert HUSH not in said, (name, said)
-                assert not tab or "no such tab" in said, (name, said)
+    bob, visitor, nobody = Caller(address).sign_in("bob"), Caller(address).visit(), Caller(address)
+    for other, tab in ((bob, ""), (visitor, ""), (bob, run.tab), (visitor, run.tab), (nobody, run.tab)):
+        for name, said in everything(other, run.job, tab).items():
+            assert HUSH not in said, (name, said)
+            assert not tab or "no such tab" in said, (name, said)
     ada = Caller(address)
     ada.cookie = next(c["value"] for c in run.page.context.cookies(address) if c["name"] == "session")
     hers = {name for name, said in everything(ada, run.job, run.tab).items() if HUSH in said}
