@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluation.loading import entry_device
 from merging.errors import MergeError
-from space.generate import Speaker, entry_device
+from space.generate import Speaker
 from space.models import Loaded
 
 

@@ -78,6 +78,12 @@ def test_the_engine_knows_neither_web_nor_app():
     assert wrong == set()
 
 
+def test_evaluation_knows_neither_web_nor_app():
+    web = {"gradio", "huggingface_hub", "space", "fastapi"}
+    wrong = {(p.name, n) for p in sources("evaluation") for n in imported(p) if n.split(".")[0] in web}
+    assert wrong == set()
+
+
 def test_only_the_hub_module_speaks_to_the_hub():
     wrong = [p for p in sources("space") if "huggingface_hub" in {name.split(".")[0] for name in imported(p)}]
     assert wrong == []
@@ -116,7 +122,7 @@ def test_the_engine_starts_without_the_web_in_a_fresh_interpreter():
 def test_no_model_can_run_code():
     wrong = [
         (path.relative_to(ROOT).as_posix(), found)
-        for folder in ("merging", "space")
+        for folder in ("merging", "evaluation", "space")
         for path in sources(folder)
         for found in re.findall(r"trust_remote_code=True|torch\.load\(|pickle\.load", path.read_text())
     ]
