@@ -31,6 +31,10 @@ GENERATION = "generation_config.json"
 Layout = tuple[tuple[str, str, tuple[int, ...]], ...]  # names, types and shapes
 
 
+class NotInPlace(MergeError):
+    """A merge of these models has to be written to be computed with."""
+
+
 @dataclass(slots=True)
 class Body:
     """A model and its tokenizer, and the memory of its weights by their names in files."""
@@ -105,8 +109,8 @@ def is_shared(parameter: Tensor, weight: Tensor) -> bool:
     return (parameter.data_ptr(), parameter.dtype, parameter.device) == (weight.data_ptr(), weight.dtype, weight.device)
 
 
-def not_one_to_one(model_type: str, name: str) -> MergeError:
-    return MergeError(
+def not_one_to_one(model_type: str, name: str) -> NotInPlace:
+    return NotInPlace(
         f"transformers has the weights of {model_type} in another form than its files ({name!r}), so they cannot be "
         "merged in place. Merge the models, then chat with the merge."
     )

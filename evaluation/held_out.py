@@ -210,7 +210,8 @@ def apart(validation: HeldOut, report: HeldOut) -> Parts:
     if shared := [one for one in report.examples if key_of(one) in chosen_by]:
         raise MergeError(
             f"{validation.name} and {report.name} share {len(shared)} of their prompts, such as "
-            f"{shown(shared[0].turns[-1][1])}. What is reported must be other than what was chosen by: remove them from one."
+            f"{shown(shared[0].turns[-1][1])}. What is reported must be other than what was chosen by: remove them "
+            "from one."
         )
     return Parts(validation, report)
 

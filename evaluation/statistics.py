@@ -8,7 +8,17 @@ from typing import Final
 import numpy as np
 
 from evaluation.marks import (
-    BINS, CHOSEN, CONFIDENCES, COUNT, EXACT, NLL, RIGHT, TOKENS, Floats, Marks, columns,
+    BINS,
+    CHOSEN,
+    CONFIDENCES,
+    COUNT,
+    EXACT,
+    NLL,
+    RIGHT,
+    TOKENS,
+    Floats,
+    Marks,
+    columns,
 )  # fmt: skip
 from merging.errors import MergeError
 
