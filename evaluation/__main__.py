@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what takes long to import is imported where it is used
     from evaluation.scores import Table
     from evaluation.subject import Subject
     from merging.checkpoint import Checkpoint
+    from merging.compatibility import Check
     from merging.recipe import ModelRef, Recipe
 
 SCORES = ("nll", "perplexity", "exact", "accuracy", "ece")
@@ -307,11 +308,22 @@ def bench_for(recipes: "Sequence[Recipe]", given: argparse.Namespace) -> "Iterat
             models[ref] = opened_or_unusable(ref, hub, opened)
         for recipe in recipes:
             if len(all_models(recipe)) > 1:
-                refuse_blocked(check(recipe, models), given.allow)
+                refuse_with_reasons(check(recipe, models), given.allow)
         memory = {"memory_bytes": given.memory} if given.memory else {}
         cache = None if given.anew else Cache(home() / "scores.sqlite")
         bench = Bench(models, cache, threads=given.threads, streaming=given.streaming, scratch=given.scratch, **memory)
         yield opened.enter_context(closing(bench))
+
+
+def refuse_with_reasons(found: "Check", allowed: Sequence[str]) -> None:
+    """Show what was found where that stops it."""
+    from merging.console import print_check
+
+    try:
+        refuse_blocked(found, allowed)
+    except MergeError:
+        print_check(found, to_stderr=True)
+        raise
 
 
 def opened_or_unusable(ref: "ModelRef", hub: HubWhenNeeded, opened: ExitStack) -> "Checkpoint":

@@ -70,7 +70,7 @@ def follow_in_lines(steps: "Generator[Any, None, Result]", tell: Callable[[Any],
             if not isinstance(step, Scoring):
                 if line := tell(step):
                     show(line)
-            elif time.monotonic() - said >= QUIET:
+            elif 0 < step.done < step.total and time.monotonic() - said >= QUIET:
                 said = time.monotonic()
                 show(f"{step.label}: {step.done} of {step.total} read")
     except StopIteration as done:

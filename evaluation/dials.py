@@ -15,8 +15,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "norms": ("norm", "ln_"),
     "embeddings": ("embed_tokens", "wte", "word_embeddings", "embed_in"),
     "head": ("lm_head", "embed_out"),
-    "attention": ("attn", "attention"),
-    "mlp": ("mlp", "feed_forward", "moe"),
+    "attention": ("attn.", "attention."),
+    "mlp": ("mlp.", "feed_forward.", "moe."),
 }
 MAX_DIALS = 50
 LOW, HIGH = 0.0, 1.2  # where one looks for a lambda unless one is told
@@ -54,8 +54,9 @@ def dials_of(
         low, high = max(low, param.range.limits[0]), min(high, param.range.limits[1])
     if not low < high:
         raise MergeError(f"There is nothing between {low:g} and {high:g}: give a lower and a higher bound.")
-    models = [one.model for one in merged_inputs(recipe)] if param.per_model else [None]
-    found = tuple(Dial(param.name, low, high, model, group) for model in models for group in (groups or [None]))
+    models: Sequence[ModelRef | None] = [one.model for one in merged_inputs(recipe)] if param.per_model else [None]
+    parts: Sequence[str | None] = groups or [None]
+    found = tuple(Dial(param.name, low, high, model, part) for model in models for part in parts)
     if len(found) > MAX_DIALS:
         raise MergeError(f"These are {len(found)} values to search; at most {MAX_DIALS} can be. Leave out groups.")
     return found

@@ -180,7 +180,7 @@ def split(given: HeldOut, share: float = 0.5) -> Parts:
     Which part a prompt is in follows from the order of the prompts' digests, not from that of the lines. A prompt that
     comes again, in whatever task, is in the same part.
     """
-    sides = {}
+    sides: dict[str, bool] = {}
     for task in given.tasks:
         prompts = {key_of(one) for one in given.examples if one.task == task} - sides.keys()
         ordered = sorted(prompts)

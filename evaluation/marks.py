@@ -54,7 +54,11 @@ def to_json(marks: Marks) -> str:
 
 
 def from_json(text: str) -> Marks:
-    return tuple(Mark(*values, tuple(Bin(*one) for one in bins)) for *values, bins in json.loads(text))
+    rows = json.loads(text)
+    return tuple(
+        Mark(task, nll, tokens, exact, right, tuple(Bin(*one) for one in bins))
+        for task, nll, tokens, exact, right, bins in rows
+    )
 
 
 def of_task(marks: Marks, task: str) -> Marks:

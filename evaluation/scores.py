@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.held_out import HeldOut
 from evaluation.marks import Marks, of_task, tasks_of
-from evaluation.statistics import MEASURES, Interval, interval
+from evaluation.statistics import MEASURES, Interval, intervals
 from merging.card_scores import OwnScore, OwnScores
 from merging.naming import folder_name
 
@@ -62,12 +62,12 @@ def scores_of(label: str, marks: Marks) -> Scores:
 
 def task_scores(task: str, marks: Marks) -> TaskScores:
     chosen = sum(mark.right is not None for mark in marks)
-    found = {name: interval(marks, MEASURES[name]) for name in ("nll", "exact", "ece")}
-    perplexity = interval(marks, MEASURES["perplexity"])
-    accuracy = interval(marks, MEASURES["accuracy"]) if chosen else None
+    found = intervals(marks, [one for one in MEASURES.values() if chosen or not one.needs_options])
     of = "options" if chosen == len(marks) else "tokens" if not chosen else "options and tokens"
-    tokens = sum(mark.tokens for mark in marks)
-    return TaskScores(task, len(marks), tokens, perplexity=perplexity, accuracy=accuracy, ece_of=of, **found)
+    return TaskScores(
+        task, len(marks), sum(mark.tokens for mark in marks), found["nll"], found["perplexity"], found["exact"],
+        found.get("accuracy"), found["ece"], of,
+    )  # fmt: skip
 
 
 def table_of(held_out: HeldOut, models: Sequence[Scores]) -> Table:

@@ -1,6 +1,6 @@
 """How sure a score is: intervals from resampled examples, and the difference of two models on the same ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -96,10 +96,23 @@ def resampled(rows: Floats, seed: int = 0, resamples: int = RESAMPLES) -> Floats
 
 
 def interval(marks: Marks, measure: Measure, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The percentile interval. Where all examples came out alike, resampling shows nothing: the bound is then exact."""
+    """The percentile interval of one score."""
+    return intervals(marks, [measure], seed, resamples)[measure.name]
+
+
+def intervals(
+    marks: Marks, measures: Sequence[Measure], seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Interval]:
+    """The same of several, for which the examples are drawn once."""
     rows = columns(marks)
+    drawn = resampled(rows, seed, resamples)
+    return {measure.name: interval_of(measure, rows, drawn) for measure in measures}
+
+
+def interval_of(measure: Measure, rows: Floats, drawn: Floats) -> Interval:
+    """Where all examples came out alike, resampling shows nothing: the bound is then exact."""
     value = float(measure.of(rows.sum(0)))
-    low, high = bounds(measure.of(resampled(rows, seed, resamples)))
+    low, high = bounds(measure.of(drawn))
     if measure.is_share and value in (0.0, 1.0):
         count = rows[:, CHOSEN].sum() if measure.needs_options else len(rows)
         reach = 1 - (OUTSIDE / 2) ** (1 / count)  # Clopper and Pearson's
