@@ -1,4 +1,4 @@
-"""The command line: `python -m evaluation score | soup | search | path`."""
+"""The command line: `python -m evaluation score | soup | search | path | harness`."""
 
 import argparse
 import sys
@@ -62,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_soup(commands.add_parser("soup", help="the mean of those models that make it better, chosen one by one"))
     add_search(commands.add_parser("search", help="look for the best values of a recipe"))
     add_path(commands.add_parser("path", help="the loss on the straight line between two models"))
+    add_harness(commands.add_parser("harness", help="tasks of lm-evaluation-harness by name, where it is installed"))
     for command in commands.choices.values():
         command.description = "Exit status: 0 done, 1 blocked or failed, 2 unusable recipe, 130 stopped."
     return parser
@@ -120,6 +121,15 @@ def add_path(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_path, left="What was scored is kept: the same command is soon there again.")
 
 
+def add_harness(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tasks", metavar="TASK,TASK", help="as lm-evaluation-harness calls them")
+    parser.add_argument("subjects", nargs="+", metavar="RECIPE_OR_MODEL", help="a YAML file, a folder or owner/name")
+    parser.add_argument("--limit", type=positive, help="examples of each task, at most")
+    parser.add_argument("--include", metavar="FOLDER", help="with tasks of one's own")
+    add_making(parser)
+    parser.set_defaults(run=run_harness, left="Nothing was left behind.")
+
+
 def add_choice(parser: argparse.ArgumentParser) -> None:
     """By what something is chosen, and where it is reported."""
     parser.add_argument("--score", choices=SCORES, default="nll", help="what is to be good (default: nll)")
@@ -132,6 +142,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--json", action="store_true", help="for programs")
     add("--task", action="append", default=[], help="only this task of the set; may be given again")
+    add("--anew", action="store_true", help="use no scores that were kept")
+    add_making(parser)
+
+
+def add_making(parser: argparse.ArgumentParser) -> None:
+    """How what is scored is made."""
+    add = parser.add_argument
     add("--memory", type=size, help="for models and merges (default: some more than half of what is free)")
     add("--threads", type=positive, help="for merging (default: as many as there are cores)")
     add(
@@ -140,7 +157,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="write every merge to disk, and leave there what does not fit in memory",
     )
     add("--scratch", type=Path, help="where merges on disk go (default: where temporary files are)")
-    add("--anew", action="store_true", help="use no scores that were kept")
     add("--allow", action="append", default=[], metavar="FINDING", help="go on although this finding blocks")
     add("--cache", action="store_true", help="read files in place that the Hugging Face cache here holds already")
 
@@ -243,6 +259,23 @@ def run_path(given: argparse.Namespace) -> int:
         console.write_json({"shares": path.shares, "barriers": barriers, **table_tree(table_of(held_out, path.points))})
     else:
         console.print_path(path)
+    return FINE
+
+
+def run_harness(given: argparse.Namespace) -> int:
+    from evaluation import console
+    from evaluation.harness import refuse_without_harness, run_tasks
+
+    refuse_without_harness()
+    subjects, tasks = [subject_of(text) for text in given.subjects], given.tasks.split(",")
+    given.anew, shown = True, console.new_table("Model", "Task", "Metric", "Value", "Standard error")
+    with bench_for([one.recipe for one in subjects], given) as bench:
+        for one in subjects:
+            with bench.single(one) as reader:
+                for score in run_tasks(reader, tasks, limit=given.limit, include=given.include):
+                    error = "" if score.error is None else f"{score.error:.4f}"
+                    shown.add_row(one.label, score.task, score.metric, f"{score.value:.4f}", error)
+    console.print_whole(shown)
     return FINE
 
 

@@ -86,16 +86,19 @@ class Bench:
 
     @contextmanager
     def reader(self, subject: Subject) -> Iterator[Reader]:
+        with self.ensemble(subject) if subject.kind == "ensemble" else self.single(subject) as found:
+            yield found
+
+    @contextmanager
+    def single(self, subject: Subject) -> Iterator[Single]:
+        """One transformers model, for as long as the context lasts."""
         quiet_transformers()
-        if subject.kind == "ensemble":
-            with self.ensemble(subject) as found:
-                yield found
-        elif not self.is_best_read(subject) and (body := self.in_memory(subject.recipe)):
+        if not self.is_best_read(subject) and (body := self.in_memory(subject.recipe)):
             yield Single(body.model, body.tokenizer)
         else:
             self.drop()
-            with self.on_disk(subject, self.memory_bytes) as single:
-                yield single
+            with self.on_disk(subject, self.memory_bytes) as found:
+                yield found
 
     def is_best_read(self, subject: Subject) -> bool:
         """Whether it is read from disk although it may fit into memory: asked for, or it lies there as it is."""
@@ -103,6 +106,7 @@ class Bench:
 
     @contextmanager
     def ensemble(self, subject: Subject) -> Iterator[Reader]:
+        quiet_transformers()
         self.drop()
         each = self.memory_bytes // len(subject.members)
         weights = [float(one.parameters["weight"]) for one in subject.recipe.models]  # type: ignore[arg-type]
