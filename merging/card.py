@@ -250,7 +250,7 @@ def limits(report: Json) -> str:
     takes = f"- Config, tokenizer and chat template are those of {shown(donor)}.\n" if donor else ""
     return (
         "## Limits\n\n"
-        "- No benchmark was run for this card. A merge can be worse than each of its parents: try it on your task.\n"
+        "- No public benchmark was run for this card. A merge can be worse than each of its parents: try it yourself.\n"
         f"{takes}"
         "- What the parents get wrong, and what they are biased towards, this model has from them.\n"
         "- Safety training of a parent may be weakened or undone by merging."

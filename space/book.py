@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.prompt import Message
 from merging.errors import MergeError
-from space.prompt import Message
 from space.reply import Reply
 
 MAX_PROMPTS = 200

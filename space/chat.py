@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 
+from evaluation.loading import load_tokenizer
+from evaluation.prompt import Message, make_prompt
 from merging.errors import MergeError
 from space.generate import Speaker, Voice, generate
-from space.models import Loaded, Models, load_tokenizer
+from space.models import Loaded, Models
 from space.priority import give_way
-from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
 from space.turns import Turns
 from space.zero_gpu import Answers, Order

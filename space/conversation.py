@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from space.prompt import Message
+from evaluation.prompt import Message
 from space.reply import Reply
 
 

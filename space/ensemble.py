@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluation.loading import entry_device
+from evaluation.reader import mean_log_probs
 from merging.errors import MergeError
-from space.generate import Speaker, entry_device
+from space.generate import Speaker
 from space.models import Loaded
 
 
@@ -42,14 +44,7 @@ class Mean:
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         """`ids` (1, tokens) so far; `scores` (1, vocabulary) of the first model."""
         logits = [scores.float(), *(reader.logits(ids).to(scores.device) for reader in self.readers)]
-        smallest = min(one.shape[1] for one in logits)  # some pad their vocabulary with rows that mean nothing
-        parts = [
-            one[:, :smallest].log_softmax(-1) + torch.tensor(share).log()
-            for one, share in zip(logits, self.shares, strict=True)
-        ]
-        mean = torch.full_like(logits[0], -torch.inf)
-        mean[:, :smallest] = torch.stack(parts).logsumexp(0)
-        return mean
+        return mean_log_probs(logits, self.shares)
 
 
 def ensemble(models: Sequence[Loaded], weights: Sequence[float]) -> Speaker:

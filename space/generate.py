@@ -10,8 +10,9 @@ import torch
 import transformers
 from torch import Tensor
 
+from evaluation.loading import context_length, entry_device
+from evaluation.prompt import Prompt
 from merging.errors import MergeError
-from space.prompt import Prompt
 from space.reply import ChatOptions, Reply
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer gives for the first bytes of a character
@@ -147,16 +148,3 @@ def how(model: Any, tokenizer: Any, max_new_tokens: int) -> transformers.Generat
     return transformers.GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad, use_cache=True
     )
-
-
-def entry_device(model: Any) -> Any:
-    """Where the token ids go: a model that lies on disk in part says "meta", and computes on its first real device."""
-    if model.device.type != "meta":
-        return model.device
-    return next((place for place in model.hf_device_map.values() if place not in ("disk", "meta")), "cpu")
-
-
-def context_length(model: Any) -> int:
-    """How many tokens the model takes, where its config says so."""
-    config = model.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or 2**31)

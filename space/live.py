@@ -13,21 +13,19 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluation.body import Body, build_body, small_files
+from evaluation.loading import free_memory
+from evaluation.prompt import Message, make_prompt
 from merging.checkpoint import Checkpoint
 from merging.checks.cost import available_memory
-from merging.donor import copied_files
 from merging.errors import MergeError
 from merging.held import Held, load
 from merging.live import LiveMerge, Superseded, need_of, plan_live, why_not_live
 from merging.plan import Plan
 from merging.recipe import ModelRef, Recipe, merged_inputs, parse_recipe, to_yaml
-from merging.writer import write_files
-from space.body import Body, build_body
 from space.chat import Chats, Stopped, Talk, waiting_note
 from space.generate import Speaker, Voice, generate
-from space.models import free_memory
 from space.priority import give_way
-from space.prompt import Message, make_prompt
 from space.reply import ChatOptions, Reply
 from space.settings import Settings
 from space.words import size
@@ -329,18 +327,6 @@ def run(talk: Talk, work: Callable[[Talk], None]) -> None:
             voice.finish(NO_MEMORY if voice in talk.short else for_all.error)
         talk.over.set()
         talk.changed.set()
-
-
-def small_files(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], into: Path) -> dict[ModelRef, Path]:
-    """The tokenizer and all else that comes whole from a model: of each, for another method may take it first."""
-    folders = {}
-    into.mkdir(parents=True, mode=0o700)
-    for number, model in enumerate(plan.models):
-        folders[model] = folder = into / str(number)
-        folder.mkdir()
-        source = checkpoints[model].source
-        write_files(folder, [(file, source.read(file, 0, nbytes)) for file, nbytes in copied_files(checkpoints[model])])
-    return folders
 
 
 def too_large(recipe: Recipe, plan: Plan, need: int, room: int, merge: int) -> str:

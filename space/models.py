@@ -1,9 +1,6 @@
 """The models in memory: loaded when asked for, shared, gone when idle or when the room is needed."""
 
 import functools
-import gc
-import json
-import logging
 import secrets
 import shutil
 import threading
@@ -15,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from accelerate.hooks import remove_hook_from_submodules
 
-from merging.errors import MergeError
+from evaluation.loading import ROOMY, free_memory, load_model, quiet_transformers, weight_bytes
 from space.settings import machine_memory
 
 Load = Callable[[Path, int, Path, float], tuple[Any, Any]]
-ROOMY, TIGHT = 0.9, 0.3  # share of the memory that weights may take; the rest is for what an answer needs
+TIGHT = 0.3  # share of the memory that weights may take where they leave most of it alone
 
 
 @dataclass(slots=True)
@@ -168,60 +164,7 @@ class Models:
         self.release()
 
 
-def load_model(folder: Path, budget_bytes: int, scratch: Path, share: float = ROOMY) -> tuple[Any, Any]:
-    """Weights where accelerate places them within the budget: accelerator, memory, then the shards on disk as they lie.
-
-    No code of the model's own is run, and nothing but safetensors is read. Raises what the machine raises when even
-    that is too much.
-    """
-    refuse_unloadable(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", device_map="auto", max_memory=memory_limits(budget_bytes, share), offload_folder=scratch,
-        trust_remote_code=False, use_safetensors=True, local_files_only=True,
-    )  # fmt: skip
-    return model, load_tokenizer(folder)
-
-
 @functools.lru_cache(maxsize=3)
 def kept_in_worker(folder: Path) -> Loaded:
     """A model in a process that is lent a GPU: the process goes with the loan, and the models with it."""
     return Loaded(*load_model(folder, machine_memory() // 2, folder / "unused"), weight_bytes(folder))
-
-
-def load_tokenizer(folder: Path) -> Any:
-    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-
-
-def memory_limits(budget_bytes: int, share: float) -> dict[int | str, int]:
-    """For accelerate: a share of the free memory of each GPU, then the budget in main memory; the rest is on disk."""
-    gpus = range(torch.cuda.device_count())
-    return {gpu: int(torch.cuda.mem_get_info(gpu)[0] * share) for gpu in gpus} | {"cpu": budget_bytes}
-
-
-def refuse_unloadable(folder: Path) -> None:
-    """Say before loading why a model cannot chat here, in words that transformers does not have."""
-    config = json.loads((folder / "config.json").read_text())
-    kind = config.get("model_type")
-    if config.get("quantization_config"):
-        raise MergeError("Its weights are quantised, which cannot be loaded here.")
-    if kind not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        reason = "it needs code of its own, and no code of models is run here" if config.get("auto_map") else (
-            f"transformers {transformers.__version__} knows no text generation for the type {kind!r}")  # fmt: skip
-        raise MergeError(f"It cannot chat: {reason}. It can be merged and published all the same.")
-
-
-def weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def quiet_transformers() -> None:
-    """Its progress bars and advice go to the server's terminal, where nobody who chats would see them; errors stay."""
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.prompt import Message
 from merging import compatibility
 from merging.card import read_front_matter, replace_metadata, with_repo_id
 from merging.checkpoint import Checkpoint
@@ -22,10 +23,10 @@ from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.live import LiveMerges
+from space.messages import plain_messages
 from space.models import Models
 from space.panes import Choice, Finished, choices
 from space.places import Places
-from space.prompt import Message, plain_messages
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, kept_seconds, prepare_home

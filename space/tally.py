@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from merging.card_scores import put_section
 from merging.markdown import code, escaped
 from space.votes import Vote
 from space.words import count
@@ -110,7 +111,4 @@ def pair_section(found: Tally) -> str:
 
 def with_section(card: str, section: str) -> str:
     """The card with this section at its end, in the place of an older one; without it when it is empty."""
-    before, mark, rest = card.partition(BEGIN)
-    if mark:
-        card = before.rstrip() + "\n" + rest.partition(END)[2].lstrip("\n")
-    return f"{card.rstrip()}\n\n{section}\n" if section else card
+    return put_section(card, section, BEGIN, END)

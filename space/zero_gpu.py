@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evaluation.loading import weight_bytes
+from evaluation.prompt import Prompt
 from merging.errors import MergeError
 from space.generate import Speaker, Voice, generate
-from space.models import Loaded, kept_in_worker, weight_bytes
-from space.prompt import Prompt
+from space.models import Loaded, kept_in_worker
 from space.reply import ChatOptions
 
 log = logging.getLogger(__name__)

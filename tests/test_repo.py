@@ -62,7 +62,7 @@ def test_the_front_matter_fits_the_pins():
     assert len(front["short_description"]) <= 60
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-harness.txt"])
 def test_pins_are_exact(name):
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith(("#", "-r"))]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+(\[[\w,]+\])?==[\w.]+", line)] == []
@@ -75,6 +75,12 @@ def test_the_engine_knows_neither_web_nor_app():
         for name in imported(path)
         if name.split(".")[0] in WEB and "merging/hub" not in path.as_posix()
     }
+    assert wrong == set()
+
+
+def test_evaluation_knows_neither_web_nor_app():
+    web = {"gradio", "huggingface_hub", "space", "fastapi"}
+    wrong = {(p.name, n) for p in sources("evaluation") for n in imported(p) if n.split(".")[0] in web}
     assert wrong == set()
 
 
@@ -116,7 +122,7 @@ def test_the_engine_starts_without_the_web_in_a_fresh_interpreter():
 def test_no_model_can_run_code():
     wrong = [
         (path.relative_to(ROOT).as_posix(), found)
-        for folder in ("merging", "space")
+        for folder in ("merging", "evaluation", "space")
         for path in sources(folder)
         for found in re.findall(r"trust_remote_code=True|torch\.load\(|pickle\.load", path.read_text())
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from merging.patience import Patience
 from merging.recipe import ModelRef
 from merging.waiting import TICK, readers
 
+MAX_COMMITS = 200  # that are looked at for revisions of the weights
 MAX_FILES = 10_000  # more is not a model but an archive
 
 
@@ -92,6 +94,28 @@ class Hub:
         if len(found) > MAX_FILES:
             raise MergeError(f"{repo_id} has more than {MAX_FILES:,} files; that is no model. Choose another.")
         return {f.path: f for f in found}
+
+    def revisions(self, ref: ModelRef, count: int) -> list[str]:
+        """The commits of the last so many states of a model's weights, the newest first; others changed only a card.
+
+        Raises MergeError where there are fewer.
+        """
+        api = self.client.api
+        commits = self.client.ask(ref.path, lambda: api.list_repo_commits(ref.path, revision=ref.revision))
+        found: dict[str, str] = {}
+        for commit in commits[:MAX_COMMITS]:
+            sha = commit.commit_id
+            files = self.client.ask(ref.path, partial(self.list_files, ref.path, sha))
+            weights = sorted((name, str(f.lfs.sha256 if f.lfs else f.blob_id)) for name, f in files.items()
+                             if name.endswith(".safetensors"))  # fmt: skip
+            if weights:
+                found[str(weights)] = found.get(str(weights), sha)
+            if len(found) == count:
+                return list(found.values())
+        raise MergeError(
+            f"{label_of(ref)} has {len(found)} revisions of its weights in its last {min(len(commits), MAX_COMMITS)} "
+            f"commits; {count} were asked for. Ask for fewer."
+        )
 
     def search(self, text: str, limit: int = 10) -> list[str]:
         """Repo IDs of models that match, as one types: those for text generation with safetensors first.

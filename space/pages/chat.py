@@ -11,13 +11,13 @@ from merging.errors import MergeError
 from space import conversation, view
 from space.chat import Reply
 from space.conversation import Conversation
+from space.messages import plain_text
 from space.pages.blind import BlindPart, build_switch, build_vote, offer
 from space.pages.book import BookStage, build_book, wire_book
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
 from space.pages.options import OptionRow, build_options, options_of
 from space.pages.seats import MAX_PANES, arranged, seated, shown_turn, unnamed_turn
 from space.panes import Choice, first_chosen
-from space.prompt import plain_text
 from space.tally import summary
 
 EMPTY = view.empty("Nobody to talk to yet", "Finish a merge, then chat with it beside its parents.")

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import Page, expect
 
+from evaluation.prompt import Message
 from space.chat import ChatOptions, Pane
-from space.prompt import Message
 from space.reply import Reply
 from space.service import Service
 from space.viewer import Viewer

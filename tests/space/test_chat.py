@@ -6,10 +6,11 @@ from itertools import islice
 import pytest
 import torch
 
+from evaluation.loading import ROOMY, load_model
+from evaluation.prompt import NO_TEMPLATE
 from merging.errors import MergeError
 from space.chat import ChatOptions, Chats, Pane
-from space.models import ROOMY, TIGHT, Models, load_model
-from space.prompt import NO_TEMPLATE
+from space.models import TIGHT, Models
 from tests.space.tiny import make_model
 
 HELLO = [{"role": "user", "content": "hello"}]

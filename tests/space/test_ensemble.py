@@ -3,14 +3,15 @@ import threading
 import pytest
 import torch
 
+from evaluation.loading import load_model
+from evaluation.prompt import make_prompt
 from merging.errors import MergeError
 from merging.recipe import parse_recipe
 from space.chat import ChatOptions, Chats, Pane
 from space.ensemble import ensemble
 from space.generate import Voice, generate
-from space.models import Loaded, Models, load_model
+from space.models import Loaded, Models
 from space.panes import ENSEMBLE, WEIGHTED, ensembles
-from space.prompt import make_prompt
 from tests.space.conftest import recipe
 from tests.space.tiny import make_model
 

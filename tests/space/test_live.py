@@ -7,11 +7,11 @@ from itertools import count
 import pytest
 import torch
 
+from evaluation.loading import load_model
 from merging.errors import MergeError
 from merging.recipe import parse_recipe, to_yaml
 from space.film import frames, lambdas
 from space.live import GONE, NO_MEMORY
-from space.models import load_model
 from space.reply import ChatOptions
 from space.service import build_service
 from space.settings import Settings

@@ -3,8 +3,9 @@ import time
 
 import pytest
 
+from evaluation.loading import load_model, weight_bytes
 from merging.errors import MergeError
-from space.models import Models, load_model, weight_bytes
+from space.models import Models
 from tests.space.tiny import make_model
 
 

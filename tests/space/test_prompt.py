@@ -1,8 +1,9 @@
 import pytest
 import transformers
 
+from evaluation.prompt import NO_SYSTEM, NO_TEMPLATE, make_prompt
 from merging.errors import MergeError
-from space.prompt import NO_SYSTEM, NO_TEMPLATE, make_prompt, plain_messages
+from space.messages import plain_messages
 from tests.space.tiny import TEMPLATE, make_model
 
 HELLO = [{"role": "user", "content": "hello"}]

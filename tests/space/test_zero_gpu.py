@@ -10,9 +10,10 @@ from importlib.machinery import ModuleSpec
 import pytest
 import torch
 
+from evaluation.loading import weight_bytes
 from space.chat import ChatOptions, Chats, Pane
 from space.ensemble import ensemble
-from space.models import Models, weight_bytes
+from space.models import Models
 from space.settings import read_settings
 from space.zero_gpu import MOST_SECONDS, Order, borrowed_gpu, seconds
 from tests.space.tiny import make_model

@@ -10,8 +10,9 @@ import torch
 import transformers
 from torch import Tensor
 
+from evaluation.loading import refuse_unloadable
 from merging.checkpoint import Checkpoint
-from merging.donor import with_dtype
+from merging.donor import copied_files, with_dtype
 from merging.errors import MergeError
 from merging.held import steps_of
 from merging.layer_config import stacked_config
@@ -19,7 +20,7 @@ from merging.methods.arrays import Bytes
 from merging.plan import Plan
 from merging.recipe import ModelRef
 from merging.report import written_dtype
-from space.models import refuse_unloadable
+from merging.writer import write_files
 
 DTYPES = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "BOOL": torch.bool, "U8": torch.uint8,
@@ -28,6 +29,10 @@ DTYPES = {
 GENERATION = "generation_config.json"
 
 Layout = tuple[tuple[str, str, tuple[int, ...]], ...]  # names, types and shapes
+
+
+class NotInPlace(MergeError):
+    """A merge of these models has to be written to be computed with."""
 
 
 @dataclass(slots=True)
@@ -104,8 +109,20 @@ def is_shared(parameter: Tensor, weight: Tensor) -> bool:
     return (parameter.data_ptr(), parameter.dtype, parameter.device) == (weight.data_ptr(), weight.dtype, weight.device)
 
 
-def not_one_to_one(model_type: str, name: str) -> MergeError:
-    return MergeError(
+def not_one_to_one(model_type: str, name: str) -> NotInPlace:
+    return NotInPlace(
         f"transformers has the weights of {model_type} in another form than its files ({name!r}), so they cannot be "
         "merged in place. Merge the models, then chat with the merge."
     )
+
+
+def small_files(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], into: Path) -> dict[ModelRef, Path]:
+    """The tokenizer and all else that comes whole from a model: of each, for another method may take it first."""
+    folders = {}
+    into.mkdir(parents=True, mode=0o700)
+    for number, model in enumerate(plan.models):
+        folders[model] = folder = into / str(number)
+        folder.mkdir()
+        source = checkpoints[model].source
+        write_files(folder, [(file, source.read(file, 0, nbytes)) for file, nbytes in copied_files(checkpoints[model])])
+    return folders

@@ -9,9 +9,9 @@ import time
 import pytest
 import transformers
 
+from evaluation.prompt import render
+from evaluation.renderer import Renderer, TemplateError
 from space.demo.hub import MODELS
-from space.prompt import render
-from space.renderer import Renderer, TemplateError
 from tests.space.tiny import make_model
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -106,5 +106,5 @@ def test_after_the_first_an_answer_comes_at_once(renderer):
 
 
 def test_the_program_imports_little():
-    code = "import sys, space.template; print({'torch', 'numpy', 'transformers', 'gradio'} & sys.modules.keys())"
+    code = "import sys, evaluation.template; print({'torch', 'numpy', 'transformers', 'gradio'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -1,0 +1,1 @@
+"""Scores of models and merges on a held-out set, and what is found by them: soups, lambdas, paths."""
