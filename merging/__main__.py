@@ -1,4 +1,4 @@
-"""The command line: `python -m merging check | merge | verify | methods`."""
+"""The command line: `python -m merging check | diagnose | merge | verify | methods`."""
 
 import argparse
 import gc
@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m merging", description="Merge fine-tuned language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_check(commands.add_parser("check", help="say whether the models of a recipe belong together, and the cost"))
+    add_diagnose(commands.add_parser("diagnose", help="compare what the models of a recipe changed, number by number"))
     add_merge(commands.add_parser("merge", help="check a recipe, and merge its models into a folder or a Hub repo"))
     add_verify(commands.add_parser("verify", help="read a published merge again, and compare it with its report"))
     methods = commands.add_parser("methods", help="list the merge methods and their parameters")
@@ -79,6 +80,22 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
     add_cache(parser)
     parser.set_defaults(run=run_check)
+
+
+def add_diagnose(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Exit status: 0 done, 1 it cannot be done, 2 unusable recipe, 130 stopped."
+    add = parser.add_argument
+    add("recipe", type=Path, help="a YAML file in mergekit's language")
+    add("--json", action="store_true", help="for programs")
+    add("--csv", type=Path, metavar="FILE", help="write every number, of every tensor, into this file")
+    add("--plots", type=Path, metavar="FOLDER", help="write pictures (PNG) into this folder")
+    add("--sample", action="store_true", help="read at most 64 MB of each model, the same entries every time")
+    add("--keep", type=fraction, metavar="0.2", help="the share of changes that trimming keeps (default: the recipe's "
+        "density, or 0.2)")  # fmt: skip
+    add("--memory", type=size, default=size("1GB"), help="for the blocks of tensors in work (default: 1GB)")
+    add("--threads", type=positive, help="default: as many as there are cores")
+    add_cache(parser)
+    parser.set_defaults(run=run_diagnose)
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
@@ -162,6 +179,30 @@ def run_check(given: argparse.Namespace) -> int:
         else:
             console.print_check(found)
     return BLOCKED if found.blocked else FINE
+
+
+def run_diagnose(given: argparse.Namespace) -> int:
+    from merging import console
+    from merging.diagnostics import diagnose, to_csv, to_json
+    from merging.engine import Options
+
+    with ExitStack() as opened:
+        recipe = read_recipe(given.recipe)
+        models = open_models(recipe, opened, cached=given.cache)
+        collect_from_now_on()
+        options = Options(given.memory, threads=given.threads)
+        with closing(diagnose(recipe, models, options, sample=given.sample, keep=given.keep)) as steps:
+            found = console.follow_to_the_end(steps)
+    if given.csv:
+        console.write_text(given.csv, to_csv(found))
+    if given.plots:
+        console.write_plots(found, given.plots)
+    with console.shown():
+        if given.json:
+            sys.stdout.write(to_json(found) + "\n")
+        else:
+            console.print_diagnosis(found)
+    return FINE
 
 
 def run_merge(given: argparse.Namespace) -> int:

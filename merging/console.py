@@ -7,7 +7,8 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from merging.checks.cost import size
 from merging.compatibility import Check
@@ -19,7 +20,10 @@ from merging.methods import Method, Param
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from merging.diagnostics import Diagnosis
     from merging.hub import Verified
+
+Result = TypeVar("Result")
 
 MARKS = {"block": ("BLOCK", "bold red"), "warn": ("warn", "yellow"), "ok": ("ok", "green")}
 EXTENTS = {
@@ -174,6 +178,46 @@ def follow_in_lines(steps: Iterable[Progress]) -> None:
             said = now
             sys.stderr.write(line_of(step, now - began, found) + "\n")
             sys.stderr.flush()
+
+
+def follow_to_the_end(steps: "Generator[Progress, None, Result]") -> Result:
+    """Show progress, and return what came of it."""
+    found: list[Result] = []
+
+    def each() -> Iterator[Progress]:
+        found.append((yield from steps))
+
+    follow(each())
+    return found[0]
+
+
+def print_diagnosis(diagnosis: "Diagnosis") -> None:
+    from merging.diagnostics.advice import advise
+    from merging.diagnostics.tables import tables
+
+    out = console(to_stderr=False)
+    for number, shown_now in enumerate(tables(diagnosis, advise(diagnosis))):
+        out.print(*([] if number == 0 else [""]), shown_now, sep="\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise MergeError(f"{path} cannot be written: {e.strerror or e}.") from None
+
+
+def write_plots(diagnosis: "Diagnosis", folder: Path) -> None:
+    """Pictures into a folder; what each of them shows is said in a line."""
+    from merging.figures import pictures, write_pictures
+
+    found = pictures(diagnosis)
+    try:
+        paths = write_pictures(found, folder)
+    except OSError as e:
+        raise MergeError(f"The pictures cannot be written to {folder}: {e.strerror or e}.") from None
+    for path, picture in zip(paths, found, strict=True):
+        sys.stderr.write(f"{path}: {picture.sentence}\n")
 
 
 def line_of(step: Progress, seconds: float, found: int = 0) -> str:

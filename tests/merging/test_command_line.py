@@ -308,3 +308,44 @@ def test_as_a_process(recipe, tmp_path):
     assert done.returncode == 1 and "different-base" in done.stdout, done.stderr
     done = process("merge", recipe("one"), tmp_path / "out")
     assert done.returncode == 0 and "Merged into" in done.stderr
+
+
+# Diagnoses.
+
+
+def test_diagnose_tells_every_number_beside_its_null_value(recipe, command, tmp_path):
+    done = command("diagnose", recipe("one", "two"), "--csv", tmp_path / "d.csv", "--plots", tmp_path / "plots")
+    assert done.returncode == 0, done.stderr
+    told = re.sub(r"\s+", " ", done.stdout)
+    assert "2 models against the base" in told and "unrelated task vectors would show" in told
+    assert "The planned merge (task_arithmetic) lies 1.7" in told and "Pairs" in told and "By role and by layer" in told
+    assert (
+        (tmp_path / "d.csv")
+        .read_text()
+        .startswith("level,name,layer,role,entries,looked,quantity,model,other,value,null")
+    )
+    assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"cosine.png", "energy.png"}
+
+
+def test_diagnose_for_programs(recipe, command):
+    done = command("diagnose", recipe("one", "two"), "--json", "--sample", "--keep", "0.1", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["keep"] == 0.1 and found["is_sample"] and found["nulls"]["conflict"] == 0.5
+
+
+def test_diagnose_says_what_is_wrong(recipe, command, tmp_path, family):
+    assert command("diagnose", tmp_path / "none.yaml").returncode == 2
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(to_yaml(recipe_of("passthrough", [family / "one"])))
+    done = command("diagnose", alone)
+    assert done.returncode == 1 and "There is nothing to compare" in done.stderr
+    done = command("diagnose", recipe("one", "two"), "--csv", tmp_path / "no" / "d.csv")
+    assert done.returncode == 1 and "cannot be written" in done.stderr
+
+
+def test_diagnose_without_a_base(family, command, tmp_path):
+    path = tmp_path / "soup.yaml"
+    path.write_text(to_yaml(recipe_of("linear", [family / "one", family / "two"], weight=1.0)))
+    done = command("diagnose", path)
+    assert done.returncode == 0 and "without base_model" in re.sub(r"\s+", " ", done.stdout)

@@ -1,0 +1,155 @@
+"""One tensor of a diagnosis: two looks at its blocks, then the sums that all numbers follow from."""
+
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from merging.blocks import Piece, Stage
+from merging.device import Cpu
+from merging.diagnostics import loops
+from merging.diagnostics.patch import (
+    ENTRIES,
+    Planned,
+    linear_distances,
+    patch_distances,
+)
+from merging.diagnostics.sampling import choose_entries
+from merging.diagnostics.sums import SHARES, Curve, Numbers, Sums
+from merging.methods.arrays import Bytes, Counts, Found
+from merging.methods.spec import Block
+from merging.methods.stored import Rows
+from merging.plan import Step
+from merging.totals import Total
+
+PLACES = 65_536  # see loops.scan_wide
+
+
+@dataclass
+class Look:
+    """What has been found of a tensor so far. Whole numbers are added as they come, from any thread."""
+
+    step: Step  # of what is read: the reference first
+    numel: int  # of the whole tensor
+    keep: float  # the share that trimming keeps
+    planned: Planned | None
+    counts: Counts = field(init=False)
+    signs: Counts = field(init=False)
+    patch: "Patch | None" = field(init=False)
+    cuts: Any = field(init=False)  # float32 [n], of the trimming
+    found: Sums = field(init=False)  # when the stages have ended
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        n = len(self.step.inputs) - 1
+        self.counts, self.signs = np.zeros((n, PLACES), np.int64), np.zeros((2, n, n), np.int64)
+        self.patch = Patch(self.step) if self.wants_patch else None
+
+    @property
+    def wants_patch(self) -> bool:
+        """Whether the planned merge is computed on some entries."""
+        planned, whole = self.planned, self.step.numel == self.numel <= ENTRIES
+        return planned is not None and not planned.is_linear and (whole or not planned.needs_whole)
+
+    def stages(self) -> Generator[Stage, Total, None]:
+        """What is done with every block; `found` is there when this has ended."""
+        products, smaller = split((yield self.scan).value(), len(self.counts))
+        curves = [Curve(counts) for counts in self.counts]
+        k = max(1, int(self.keep * self.step.numel))
+        self.cuts = np.array([curve.cut(k) if self.step.numel else np.inf for curve in curves], np.float32)
+        kept = (yield self.count_kept).value()
+        self.found = self.sums(products, smaller, curves, kept)
+
+    def scan(self, piece: Piece) -> Found:
+        counts, signs = np.zeros_like(self.counts), np.zeros_like(self.signs)
+        if self.patch is not None:
+            self.patch.take(piece)
+        rows = [scan_block(block, counts, signs) for block in piece.widened(piece.grains())]
+        with self.lock:
+            self.counts += counts
+            self.signs += signs
+        return np.stack(rows)
+
+    def count_kept(self, piece: Piece) -> Found:
+        signs = np.zeros_like(self.signs)
+        for block in piece.widened(piece.grains()):
+            wide: Any = block.wide
+            if isinstance(wide, Rows):
+                loops.count_kept_stored(wide.store.flat, wide.begins, wide.store.count, self.cuts, signs)
+            else:
+                loops.count_kept_wide(wide, self.cuts, signs)
+        return signs
+
+    def sums(self, products: Numbers, smaller: Numbers, curves: list[Curve], kept: Counts) -> Sums:
+        """In entries of the whole tensor."""
+        by = self.numel / self.step.numel if self.step.numel else 1.0
+        reached = np.array([float(c.reaching(float(cut))) for c, cut in zip(curves, self.cuts, strict=True)])
+        merged, merged_null = self.distances(products)
+        return Sums(
+            numel=float(self.numel), looked=float(self.step.numel), products=products * by,
+            unchanged=np.array([float(c.zeros) for c in curves]) * by,
+            energy=np.stack([c.energy(SHARES) for c in curves]) * by,
+            both=self.signs[0] * by, against=self.signs[1] * by,
+            smaller=smaller[0] * by, smaller_against=smaller[1] * by,
+            kept=reached * by, kept_both=kept[0] * by, kept_against=kept[1] * by,
+            kept_null=np.outer(reached, reached) / max(1, self.step.numel) * by,
+            merged=merged * by, merged_null=merged_null * by,
+        )  # fmt: skip
+
+    def distances(self, products: Numbers) -> tuple[float, float]:
+        """Of the planned merge and of one of unrelated changes, squared; NaN where that is not computed."""
+        if self.planned is None or not self.step.numel:
+            return (np.nan, np.nan) if self.planned is None else (0.0, 0.0)
+        if self.planned.is_linear:
+            return linear_distances(self.planned, products)
+        if self.patch is None:
+            return np.nan, np.nan
+        merged, unrelated, parents = patch_distances(self.planned, self.patch.wide(), self.patch.sample.shape)
+        by = float(np.diag(products)[1:].sum()) / parents if parents else self.step.numel / self.patch.sample.count
+        return merged * by, unrelated * by
+
+
+def scan_block(block: Block, counts: Counts, signs: Counts) -> Numbers:
+    """The sums of one grain, as one row."""
+    wide: Any = block.wide
+    if isinstance(wide, Rows):
+        products, smaller = loops.scan_stored(wide.store.flat, wide.begins, wide.store.count, counts, signs)
+        wide.store.told(bool(np.isfinite(products).all()), wide)
+    else:
+        products, smaller = loops.scan_wide(wide, counts, signs)
+    return np.concatenate([products.ravel(), smaller.ravel()])
+
+
+def split(row: Numbers, n: int) -> tuple[Numbers, Numbers]:
+    end = (1 + n) ** 2
+    return row[:end].reshape(1 + n, 1 + n), row[end:].reshape(2, n, n)
+
+
+class Patch:
+    """Some entries of every input, taken as the blocks come by."""
+
+    def __init__(self, step: Step) -> None:
+        self.step, self.sample = step, choose_entries(step.shape, ENTRIES)
+        self.raw: list[Bytes] = [
+            np.empty(self.sample.count * i.nbytes // max(1, i.numel), np.uint8) for i in step.inputs
+        ]
+
+    def take(self, piece: Piece) -> None:
+        at = 0
+        for begin, end in self.sample.stretches:
+            first, last = max(begin, piece.start), min(end, piece.start + piece.count)
+            if first < last:
+                for i, size in enumerate(piece.job.sizes):
+                    from_block = piece.raw(i)[(first - piece.start) * size : (last - piece.start) * size]
+                    self.raw[i][(at + first - begin) * size : (at + last - begin) * size] = from_block
+            at += end - begin
+
+    def wide(self) -> Any:
+        """float32 [1 + n, m]."""
+        rows = [
+            Cpu().widen(raw, [0], self.sample.count, [info.dtype])[0]
+            for raw, info in zip(self.raw, self.step.inputs, strict=True)
+        ]
+        return np.stack(rows)
