@@ -26,8 +26,8 @@ def test_commits_that_changed_the_weights_count(history):
     ref, commits = history
     hub = Hub(ADA_TOKEN)
     found = hub.revisions(ref, 3)
-    names = [hub.open(ModelRef(ref.path, sha)).sha256("model-00001-of-00002.safetensors") for sha in found]
-    first = [hub.open(ModelRef(ref.path, sha)).sha256("model-00001-of-00002.safetensors") for sha in commits]
+    names = [hub.open_repo(ModelRef(ref.path, sha)).sha256("model-00001-of-00002.safetensors") for sha in found]
+    first = [hub.open_repo(ModelRef(ref.path, sha)).sha256("model-00001-of-00002.safetensors") for sha in commits]
     assert names == first[::-1] and len(set(found)) == 3
     assert hub.revisions(ref, 1) == found[:1]
 
