@@ -101,8 +101,10 @@ class Bench:
                 yield found
 
     def is_best_read(self, subject: Subject) -> bool:
-        """Whether it is read from disk although it may fit into memory: asked for, or it lies there as it is."""
-        return self.streaming or bool(self.folder_of(subject) and not self.live)
+        """Whether it is read from disk though it may fit into memory: asked for, or it lies there and not in memory."""
+        if self.streaming or self.folder_of(subject) is None:
+            return self.streaming
+        return self.live is None or not self.live.has(plan_live(subject.recipe, self.checkpoints))
 
     @contextmanager
     def ensemble(self, subject: Subject) -> Iterator[Reader]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.reader import Single
+from evaluation.statistics import RESAMPLES
 from merging.errors import MergeError
 
 PACKAGE = "lm_eval"
@@ -45,7 +46,7 @@ def run_tasks(
     if unknown := [task for task in tasks if task not in manager.all_tasks]:
         raise MergeError(f"lm-evaluation-harness has no task {unknown[0]!r}. Its list: lm-eval ls tasks.")
     model = HFLM(pretrained=reader.model, tokenizer=reader.tokenizer)
-    found = simple_evaluate(model, tasks=list(tasks), limit=limit, task_manager=manager, bootstrap_iters=0)
+    found = simple_evaluate(model, tasks=list(tasks), limit=limit, task_manager=manager, bootstrap_iters=RESAMPLES)
     return [score for task, values in found["results"].items() for score in scores_in(task, values)]
 
 

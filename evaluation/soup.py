@@ -64,19 +64,21 @@ def greedy_soup(
     for model in models:
         alone[model] = yield from examine(model_alone(model), held_out)
     first, *others = sorted(models, key=lambda model: -objective.gain(alone[model]))
-    best, members = alone[first], (first,)
+    best, members = alone[first], [first]
     start = objective.value(best)
-    tried = [Tried(first, start, None, start, True, members)]
+    tried = [Tried(first, start, None, start, True, (first,))]
     yield tried[-1]
     for model in others:
         together = yield from examine(soup(*members, model), held_out)
         before, added = objective.value(best), objective.gain(together) >= objective.gain(best)
         if added:
-            best, members = together, (*members, model)
-        tried.append(Tried(model, objective.value(alone[model]), before, objective.value(together), added, members))
+            best, members = together, [*members, model]
+        tried.append(
+            Tried(model, objective.value(alone[model]), before, objective.value(together), added, tuple(members))
+        )
         yield tried[-1]
     uniform = yield from examine(soup(*models), held_out)
-    return Soup(objective, members, objective.value(best), tuple(tried), objective.value(uniform))
+    return Soup(objective, tuple(members), objective.value(best), tuple(tried), objective.value(uniform))
 
 
 def soup(*models: ModelRef) -> Subject:

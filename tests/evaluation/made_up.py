@@ -1,8 +1,11 @@
 """Marks out of a few numbers, and something that is asked for them as a bench is."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from evaluation.marks import Mark, binned
+from evaluation.subject import Subject
 
 
 def mark(nll=1.0, task="all", exact=False, right=None, tokens=1):
@@ -13,8 +16,8 @@ def mark(nll=1.0, task="all", exact=False, right=None, tokens=1):
 class Fake:
     """Answers with the marks that a function gives for a subject; remembers what it was asked, and on which set."""
 
-    of: object
-    asked: list = field(default_factory=list)
+    of: Callable[[Subject], Sequence[Mark]]
+    asked: list[Any] = field(default_factory=list)
 
     def __call__(self, subject, held_out):
         self.asked.append((subject, held_out))

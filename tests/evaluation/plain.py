@@ -30,10 +30,9 @@ def nll(model, tokenizer, examples):
 def greedy(model, tokenizer, example, ends, most=64):
     """Token by token, all read anew."""
     ids, start = ids_of(tokenizer, text_before(tokenizer, example), "x")
-    ids = list(ids[:start])
-    written = []
+    written: list[int] = []
     while len(written) < most:
-        following = int(log_probs(model, ids + written)[-1].argmax())
+        following = int(log_probs(model, [*ids[:start], *written])[-1].argmax())
         if following in ends:
             break
         written.append(following)

@@ -40,7 +40,7 @@ def test_the_ends_are_the_models_themselves():
 
 def test_in_the_zoo_a_stranger_lies_behind_a_barrier_and_a_fine_tune_does_not():
     bench = Bench(opened("reverse", "add", "stranger"), memory_bytes=10**9)
-    held_out = few(12, "bigger")
+    held_out = few(8, "bigger")
     sibling = at_once(walk(ref("reverse"), ref("add"), held_out, bench.marks))
     stranger = at_once(walk(ref("reverse"), ref("stranger"), held_out, bench.marks))
     bench.close()

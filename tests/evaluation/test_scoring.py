@@ -110,7 +110,8 @@ def test_greedy_decoding_in_other_tokens_is_the_same_text(add):
             return "".join("cat" if id == 1 else chr(id) for id in ids)
 
     class Fixed:
-        tokenizer, ends, context, vocabulary = Speller(), frozenset(), 99, 256
+        tokenizer, context, vocabulary = Speller(), 99, 256
+        ends: frozenset[int] = frozenset()
 
         def __init__(self, following):
             self.following = following

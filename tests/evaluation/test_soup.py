@@ -39,10 +39,12 @@ def by_chance(seed, tasks=("a", "b")):
 def test_it_is_never_worse_than_its_best_candidate(seed, count, score, over):
     examine, objective = by_chance(seed), Objective(score, over)
     steps = greedy_soup(MODELS[:count], SET, examine, objective)
-    tried = []
+    tried: list[Tried] = []
     try:
         while True:
-            tried.append(next(steps))
+            step = next(steps)
+            assert isinstance(step, Tried)
+            tried.append(step)
     except StopIteration as done:
         soup = done.value
     assert list(soup.tried) == tried and {one.model for one in tried} == set(MODELS[:count])
@@ -50,7 +52,7 @@ def test_it_is_never_worse_than_its_best_candidate(seed, count, score, over):
     assert all(sign * soup.value >= sign * one.alone for one in tried)
     assert tried[0].members == (tried[0].model,)
     for before, one in pairwise(tried):
-        assert one.added == (sign * one.together >= sign * one.before)
+        assert one.before is not None and one.added == (sign * one.together >= sign * one.before)
         assert one.members == ((*before.members, one.model) if one.added else before.members)
     assert soup.members == tried[-1].members
     assert all(held_out is SET for _, held_out in examine.asked)

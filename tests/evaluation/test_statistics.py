@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.marks import Mark, binned, columns, from_json, to_json
 from evaluation.objective import Objective
-from evaluation.statistics import MEASURES, compare, interval
+from evaluation.statistics import MEASURES, compare, interval, intervals
 from merging.errors import MergeError
 from tests.evaluation import plain
 from tests.evaluation.made_up import mark
@@ -20,9 +20,9 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
             mark(nll, exact=bool(hit))
             for nll, hit in zip(chance.exponential(2.0, 80), chance.random(80) < 0.7, strict=True)
         )
-        for measure, truth in ((EXACT, 0.7), (NLL, 2.0)):
-            found = interval(marks, measure, seed, 300)
-            covered[measure.name] += found.low <= truth <= found.high
+        found = intervals(marks, [EXACT, NLL], seed, 300)
+        for name, truth in (("exact", 0.7), ("nll", 2.0)):
+            covered[name] += found[name].low <= truth <= found[name].high
     assert 0.90 <= covered["exact"] / 200 <= 0.98 and 0.90 <= covered["nll"] / 200 <= 0.98
 
 
