@@ -31,8 +31,8 @@ NO_MEMORY = (
     "tokens, or begin a new conversation."
 )
 OUR_FAULT = "Something went wrong on our side while this model answered."
-REFRESH_SECONDS = 0.25  # a closed page is noticed at the next refresh at the latest
-PAUSE_SECONDS = 0.04  # between refreshes: eyes need no more
+REFRESH_SECONDS = 1.0  # a closed page is noticed at the next refresh at the latest
+PAUSE_SECONDS = 0.1  # between refreshes: each costs the server and the browser more than a token does
 
 
 class Stopped(Exception):

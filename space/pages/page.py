@@ -39,6 +39,7 @@ from space.settings import Settings
 from space.viewer import Viewer
 
 POLL_SECONDS = 0.5
+PULSE_SECONDS = 4
 NOT_SIGNED_IN = "You are not signed in: the Hub did not confirm it, or you did not allow it. Try again with the button."
 
 
@@ -64,8 +65,18 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         wire_examples(recipe, buttons, examples)
         wire_arrival(page, masthead, recipe, desk, shared)
         page.unload(leaving(desk))
+        keep_hearing()
         tell_once(page, nobody)
     return page
+
+
+def keep_hearing() -> None:
+    """Have the browser listen again and again for what it may have missed.
+
+    Gradio 6.31 loses an event that is sent while the stream of answers is being closed: it waits for ever, and holds
+    back all of its kind, until another kind of event opens the stream again.
+    """
+    gr.Timer(PULSE_SECONDS).tick(lambda: None, None, None, trigger_mode="multiple", **QUICK)
 
 
 def tell_once(page: gr.Blocks, nobody: gr.State) -> None:

@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from starlette.requests import Request
 from torch import Tensor
 
@@ -63,6 +63,22 @@ def fail(hub: LocalHub, fault: Fault) -> Callable[[Report], None]:
 
 def jobs_on_disk(service: Service) -> list[Path]:
     return sorted((service.settings.home / "jobs").iterdir())
+
+
+def test_what_the_browser_missed_comes_all_the_same(page: Page):
+    """The stream of answers is closed while something is asked, as happens on a busy machine."""
+    closed: list[Route] = []
+
+    def close_once(route: Route) -> None:
+        closed.append(route)
+        if len(closed) > 1:
+            route.continue_()
+        else:
+            route.fulfill(content_type="text/event-stream", body='data: {"msg": "close_stream"}\n\n')
+
+    page.route("**/queue/data*", close_once)
+    example(page, "Two skills in one", "alloy/pocket-add")
+    assert len(closed) > 1
 
 
 def test_cancel_stops_the_merge_and_leaves_nothing(page: Page, hub: LocalHub, service: Service, begins):
