@@ -15,12 +15,13 @@ from merging.held import Memory, is_finite
 from merging.methods.arrays import Bytes, bytes_of
 from merging.methods.spec import Shape
 from merging.plan import Step
-from merging.reading import AHEAD, Range
+from merging.reading import Range, cut
 
 SAMPLE_BYTES = 64_000_000  # read of each model, at most
 LEAST = 4096  # entries of a tensor, as far as all of these fit into half of the sample
 PIECES = 8  # stretches of a tensor, spread evenly over it
-SHORTEST = 16_384  # entries of a stretch, where a tensor has more than one
+SHORTEST = 65_536  # entries of a stretch, where a tensor has more than one
+AHEAD = 2 * 2**20  # bytes that a model on the Hub may hold of what comes next; with so little no gaps are fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,22 @@ def choose_entries(shape: Shape, wanted: int) -> Sample:
 
 def share_out(steps: Sequence[Step], sample_bytes: int) -> list[Sample]:
     """A sample of each tensor: small ones whole, the others by their size, so that no model gives more bytes."""
+    room, models = sample_bytes, {source for step in steps for source in step.sources}
+    while True:
+        samples = samples_in(steps, room)
+        if room < LEAST or max(fetched(steps, samples, model) for model in models) <= sample_bytes:
+            return samples
+        room = room * 9 // 10
+
+
+def fetched(steps: Sequence[Step], samples: Sequence[Sample], source: int) -> int:
+    """The bytes that requests for a sample fetch of a model: those between stretches that nearly touch come along."""
+    return sum(stretch.nbytes for stretch in cut(ranges_of(steps, samples, source), AHEAD))
+
+
+def samples_in(steps: Sequence[Step], room_bytes: int) -> list[Sample]:
     width = max((DTYPE_BITS[i.dtype] // 8 for step in steps for i in step.inputs), default=1)
-    room = sample_bytes // width
+    room = room_bytes // width
     least = min(LEAST, room // (2 * max(1, len(steps))))
     wanted = [min(step.numel, least) for step in steps]
     rest, beyond = room - sum(wanted), sum(step.numel - w for step, w in zip(steps, wanted, strict=True))
@@ -94,13 +109,18 @@ def gather(
 
 def expect(steps: Sequence[Step], samples: Sequence[Sample], checkpoints: Sequence[Checkpoint]) -> None:
     """Tell the models what will be read of them, so that those on the Hub are asked ahead."""
-    ranges: list[list[Range]] = [[] for _ in checkpoints]
-    for step, sample in zip(steps, samples, strict=True):
-        for source, info in zip(step.sources, step.inputs, strict=True):
-            ranges[source] += [Range(info.file, *place) for place in bytes_in_file(info, sample)]
-    for checkpoint, mine in zip(checkpoints, ranges, strict=True):
+    for i, checkpoint in enumerate(checkpoints):
         if checkpoint.source.repo_id:
-            checkpoint.source.expect(mine, AHEAD)
+            checkpoint.source.expect(ranges_of(steps, samples, i), AHEAD)
+
+
+def ranges_of(steps: Sequence[Step], samples: Sequence[Sample], source: int) -> list[Range]:
+    return [
+        Range(info.file, start, end)
+        for step, sample in zip(steps, samples, strict=True)
+        for i, info in zip(step.sources, step.inputs, strict=True) if i == source
+        for start, end in bytes_in_file(info, sample)
+    ]  # fmt: skip
 
 
 def bytes_in_file(info: TensorInfo, sample: Sample) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What is added up of a tensor, and adds up over tensors: all numbers of a diagnosis follow from it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merging.methods import measures
-from merging.methods.arrays import Array, Counts
+from merging.methods.arrays import Counts
 
 Numbers: TypeAlias = NDArray[np.float64]
+SMALLEST = 2.0**-149  # above zero, of a float32
 
 # Of which largest entries the energy is told; the curve is drawn through these.
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -54,34 +56,43 @@ class Curve:
     the middle of their bin, which is at most 2^-8 of their magnitude away.
     """
 
-    counts: Counts  # [65536], see loops.scan_wide
+    places: Counts  # that are used, the largest magnitude first; see loops.scan_wide
+    numbers: Counts  # how many changes there are at each
+
+    @staticmethod
+    def of(counts: Counts) -> "Curve":
+        used = np.flatnonzero(counts)[::-1]
+        return Curve(used, counts[used])
 
     @property
     def zeros(self) -> int:
-        return int(self.counts[0])
+        return int(self.numbers[-1]) if len(self.places) and self.places[-1] == 0 else 0
 
     def cut(self, k: int) -> float:
-        """The largest magnitude of an upper half alone that at least k changes reach; above zero."""
-        high, _ = measures.find(self.counts.reshape(-1, 2).sum(1), k)
-        return max(measures.value(high, 0), float(np.float32(1e-45)))
+        """The magnitude of the k-th largest change without the lower half of its bits; above zero.
+
+        Infinity where there are no changes.
+        """
+        if not len(self.places):
+            return math.inf
+        at = int(self.numbers.cumsum().searchsorted(k))
+        return max(measures.value(int(self.places[at]) >> 1, 0), SMALLEST)
 
     def reaching(self, cut: float) -> int:
         """How many changes are as large as a cut."""
         high = int(np.float32(cut).view(np.uint32)) >> 16
-        return int(self.counts[2 * high :].sum()) - (self.zeros if high == 0 else 0)
+        return int(self.numbers[self.places >> 1 >= high].sum()) - (self.zeros if high == 0 else 0)
 
     def energy(self, shares: Iterable[float]) -> Numbers:
         """The squared norm of the largest shares of the entries; a bin that a share cuts counts in part."""
-        used = np.flatnonzero(self.counts)[::-1]
-        counts, values = self.counts[used].astype(np.float64), middles(used)
+        counts, values = self.numbers.astype(np.float64), middles(self.places)
         entries = np.r_[0.0, counts.cumsum()]
         energies = np.r_[0.0, (counts * values * values).cumsum()]
         found: Numbers = np.interp(np.array(list(shares)) * entries[-1], entries, energies)
         return found
 
 
-def middles(places: "NDArray[np.int64]") -> Numbers:
-    """The magnitude that stands for a place in the counts; infinity for what is not finite."""
+def middles(places: Counts) -> Numbers:
+    """The magnitude that stands for a place in the counts."""
     bits = (places >> 1 << 16 | (places & 1) << 15).astype(np.uint32)
-    found: Array = bits.view(np.float32)
-    return np.where(bits < 0x7F800000, found, np.inf).astype(np.float64)
+    return bits.view(np.float32).astype(np.float64)

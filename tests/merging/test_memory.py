@@ -71,3 +71,42 @@ def test_a_tensor_of_two_billion_numbers(tmp_path):
     found = merge_apart(tmp_path, recipe_of("linear", models, weight=0.25), 1_000_000_000)
     shutil.rmtree(tmp_path / "out")
     assert found["peak"] <= found["planned"] <= 1_500_000_000
+
+
+DIAGNOSE = """
+import json, sys
+from pathlib import Path
+from merging.checkpoint import Folder, open_checkpoint
+from merging.diagnostics.diagnosis import compare, diagnose
+from merging.engine import Options
+from merging.recipe import all_models, parse_recipe
+
+recipe = parse_recipe(Path(sys.argv[1]).read_text())
+checkpoints = {ref: open_checkpoint(Folder(Path(ref.path))) for ref in all_models(recipe)}
+options = Options(memory_bytes=int(sys.argv[2]), threads=2)
+for _ in diagnose(recipe, checkpoints, options, sample=sys.argv[3] == "sample"):
+    pass
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+planned = compare(recipe, checkpoints, options, None).plan.budget.peak_bytes
+print(json.dumps({"peak": peak * 1024, "planned": planned}))
+"""
+
+
+@pytest.mark.parametrize("sample", ["all", "sample"])
+def test_a_diagnosis_of_many_tensors_in_a_small_budget(tmp_path, sample):
+    """The counts of each tensor are large, and must go when it is done."""
+    tensors = [(f"model.layers.{i}.mlp.up_proj.weight", "BF16", (100, 1000), 200_000) for i in range(200)]
+    header = format_header(tensors)
+    for name in ("base", "a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        with (tmp_path / name / "model.safetensors").open("wb") as f:
+            f.write(header)
+            f.truncate(len(header) + 200 * 200_000)
+    recipe = recipe_of("ties", [tmp_path / "a", tmp_path / "b"], tmp_path / "base", weight=1.0, density=0.5)
+    (tmp_path / "r.yaml").write_text(to_yaml(recipe))
+    arguments = [sys.executable, "-c", DIAGNOSE, str(tmp_path / "r.yaml"), str(BUDGET), sample]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["peak"] < found["planned"]
