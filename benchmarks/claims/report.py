@@ -1,0 +1,87 @@
+"""The table of claims as Markdown: what was claimed, what came out, and whether it holds."""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.claims.claim import Claim, Figures, means, met, verdict
+from benchmarks.table import table
+
+HEAD = ("claim", "paper", "ours, mean (least to most over seeds)", "criterion", "seeds", "verdict")
+VERDICTS = ("holds", "does not hold", "not testable")
+
+INTRODUCTION = """\
+# What the papers claim, on a zoo of our own
+
+Written by `python -m benchmarks.claims --write` (`make claims ARGS=--write`). Every merge is made by Alloy's engine.
+
+The models are Llamas of {parameters:,} parameters, trained from nothing on rows of symbols: eight tasks (the largest,
+the second largest, the median, ...) in four alphabets, with one symbol for an answer. Six of the 32 skills are left out
+of pretraining, so that the base does them badly, by what it knows of the task elsewhere and of the alphabet. They are what is fine-tuned.
+All training is plain AdamW: no replay, no noise on weights, nothing frozen, nothing that the demo's models had to help them merge.
+The settings were chosen by the accuracy of the base and of the fine-tunes alone, before any merge was made.
+
+Each figure is a mean over seeds, and each seed has a base, a second pretraining and {models} fine-tunes of its own. Criteria were
+written down and committed before a merge was measured. A claim **holds** if the mean over seeds meets its criterion and two thirds
+of the seeds do; it is **not testable** where these models lack what it presupposes. **What holds here need not hold for large models,
+nor the other way round**: this says that Alloy computes what the papers describe, and which of their findings so little is enough to show.
+"""
+
+
+def report(
+    found: Mapping[str, Sequence[Figures]], claims: Mapping[str, Claim], facts: Mapping[str, str], **sizes: int
+) -> str:
+    """`found` has the figures of each seed, by the claim's name."""
+    rows = [row(claims[name], runs) for name, runs in found.items()]
+    parts = [
+        INTRODUCTION.format(**sizes).rstrip(),
+        "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
+        headline(found, claims),
+        table(HEAD, rows).replace("--:", ":--"),
+        "## How each was measured",
+        "\n".join(explained(claims[name], runs) for name, runs in found.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(found: Mapping[str, Sequence[Figures]], claims: Mapping[str, Claim]) -> str:
+    said = [verdict(claims[name], runs) for name, runs in found.items()]
+    counts = ", ".join(
+        f"{said.count(one)} {'do not hold' if one == 'does not hold' else plural(one, said.count(one))}"
+        for one in VERDICTS
+    )
+    return f"Of {len(said)} claims {counts}."
+
+
+def plural(one: str, count: int) -> str:
+    words = {"holds": ("holds", "hold"), "not testable": ("is not testable", "are not testable")}[one]
+    return f"{words[count != 1]} at this size" if one == "not testable" else words[count != 1]
+
+
+def row(claim: Claim, runs: Sequence[Figures]) -> list[str]:
+    return [
+        f"{claim.text} {linked(claim.source)}", claim.paper, figures_text(runs), claim.criterion,
+        f"{met(claim, runs)}/{len(runs)}", f"**{verdict(claim, runs)}**",
+    ]  # fmt: skip
+
+
+def linked(source: str) -> str:
+    """Addresses in a source as links."""
+    return "(" + " ".join(f"<{word}>" if word.startswith("https://") else word for word in source.split(" ")) + ")"
+
+
+def figures_text(runs: Sequence[Figures]) -> str:
+    return "; ".join(f"{name} {spread([run[name] for run in runs])}" for name in means(runs))
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean, and in brackets the least and the most."""
+    middle = sum(values) / len(values)
+    return f"{number(middle)} ({number(min(values))} to {number(max(values))})" if len(values) > 1 else number(middle)
+
+
+def number(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 2 else f"{value:.2f}"
+
+
+def explained(claim: Claim, runs: Sequence[Figures]) -> str:
+    why = claim.why.get(verdict(claim, runs), "")
+    return f"- *{claim.name}*: {claim.how} {why}".rstrip()
