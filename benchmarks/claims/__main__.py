@@ -1,4 +1,4 @@
-"""Try the papers' claims on a zoo of our own: `python -m benchmarks.claims [--seeds N] [--only CLAIM ...] [--write]`."""
+"""Try the papers' claims on a zoo of our own: `python -m benchmarks.claims [--seeds N] [--write]`."""
 
 import argparse
 import sys

@@ -86,10 +86,10 @@ def negation(lab: Lab) -> Figures:
 
 
 @claim(
-    "By analogy, three task vectors stand in for a fourth: C + B − A.",
+    "By analogy, three task vectors stand in for a fourth: C + B - A.",
     source=ARITHMETIC,
     paper="93.0 % for 92.3 % of the auxiliary alone, 93.4 % of the target's own (Yelp, T5-base)",
-    criterion="analogy > each of its neighbours alone, the base, and the neighbours' sum without − A",
+    criterion="analogy > each of its neighbours alone, the base, and the neighbours' sum without - A",
     holds=lambda f: f["analogy"] > max(f["best neighbour"], f["base"], f["sum of neighbours"]),
     testable=learnt,
 )

@@ -95,7 +95,7 @@ def average_across_bases(lab: Lab) -> Figures:
     holds=lambda f: f["gain, own base"] >= 10 and f["gain, other base"] <= 2,
 )
 def vector_on_another_base(lab: Lab) -> Figures:
-    """The stranger + fine-tune − base, at lambda 1; accuracy gained on the skill, and on what the stranger knew."""
+    """The stranger + fine-tune - base, at lambda 1; accuracy gained on the skill, and on what the stranger knew."""
     own, other = lab.model(BASE), lab.model(STRANGER)
     found = []
     for skill in HELD_OUT:
@@ -120,7 +120,7 @@ def vector_on_another_base(lab: Lab) -> Figures:
     testable=learnt,
 )
 def forgetting(lab: Lab) -> Figures:
-    """Six pairs, trained in turn or apart and then added at the best lambda; percent of each own fine-tune's accuracy."""
+    """Six pairs, trained in turn, or apart and then added at the best lambda; percent of each own tune's accuracy."""
     found = []
     for skill in HELD_OUT:
         pair = skill, later(skill)
@@ -146,7 +146,7 @@ def forgetting(lab: Lab) -> Figures:
     holds=lambda f: f["trained longer"] >= f["trained shorter"] + 5,
 )
 def length_of_training(lab: Lab) -> Figures:
-    """Six ordered pairs, one trained three times as long; of each skill the share of the same short fine-tune's accuracy."""
+    """Six ordered pairs, one trained three times as long; percent of the accuracy of each skill's short fine-tune."""
     longer, shorter, even, norms = [], [], [], []
     for first, second in permutations(LONG_SKILLS, 2):
         uneven = lab.average([long_of(first), tune_of(second)])

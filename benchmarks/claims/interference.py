@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import Any
 
 from benchmarks.claims.arithmetic import KEEP, learnt, own_and_base, sum_of
 from benchmarks.claims.claim import Figures, claim
-from benchmarks.claims.lab import LAMBDAS, Lab, best, mean
+from benchmarks.claims.lab import Lab, best, mean
 from benchmarks.claims.llama import Weights
 from benchmarks.claims.tasks import HELD_OUT, Skill
 from benchmarks.claims.zoo import tune_of
@@ -68,7 +69,7 @@ def averaging_many(lab: Lab) -> Figures:
     "TIES is better than averaging, the more so the more models there are.",
     source=TIES,
     paper="86.0 % against 79.5 % for the average (8 tasks, CLIP L/14)",
-    criterion="as given (lambda 1), TIES − average > 0 for six models, and larger than for two",
+    criterion="as given (lambda 1), TIES - average > 0 for six models, and larger than for two",
     holds=lambda f: (
         f["TIES of 6"] > f["average of 6"] and f["TIES of 6"] - f["average of 6"] > f["TIES of 2"] - f["average of 2"]
     ),
@@ -97,7 +98,7 @@ def ties_and_task_arithmetic(lab: Lab) -> Figures:
     return ties | sums | own_and_base(lab)
 
 
-def kept_alone(lab: Lab, method: str, **parameters: float | bool) -> float:
+def kept_alone(lab: Lab, method: str, **parameters: Any) -> float:
     """What a part of each task vector alone keeps of its fine-tune's accuracy."""
     made = {skill: lab.merge(method, {tune_of(skill): 1.0}, **parameters) for skill in HELD_OUT}
     return mean(lab.kept(model, skill) for skill, model in made.items())
@@ -142,7 +143,7 @@ def dropping(lab: Lab) -> Figures:
 @claim(
     "DARE before TIES or task arithmetic makes a merge better.",
     source=DARE,
-    paper="HumanEval of a merge 0.0 to 18.3 % (TIES, LM + Code, 13B); GLUE −0.03 to +0.84 points",
+    paper="HumanEval of a merge 0.0 to 18.3 % (TIES, LM + Code, 13B); GLUE -0.03 to +0.84 points",
     criterion="pairs keep more with DARE (half dropped) than without, at the same lambda",
     holds=lambda f: f["with DARE"] > f["without"],
     testable=learnt,

@@ -99,7 +99,7 @@ def forward(weights: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.bmm(x.flatten(1, 2), weight.transpose(1, 2)).unflatten(1, x.shape[1:3])
+    return torch.bmm(x.flatten(1, 2), weight.transpose(1, 2)).view(*x.shape[:3], -1)
 
 
 def norm(x: Tensor, weight: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def in_heads(x: Tensor) -> Tensor:
-    return x.unflatten(-1, (HEADS, -1)).transpose(2, 3)
+    return x.view(*x.shape[:3], HEADS, -1).transpose(2, 3)
 
 
 def rotations(places: int) -> tuple[Tensor, Tensor]:

@@ -14,15 +14,17 @@ INTRODUCTION = """\
 Written by `python -m benchmarks.claims --write` (`make claims ARGS=--write`). Every merge is made by Alloy's engine.
 
 The models are Llamas of {parameters:,} parameters, trained from nothing on rows of symbols: eight tasks (the largest,
-the second largest, the median, ...) in four alphabets, with one symbol for an answer. Six of the 32 skills are left out
-of pretraining, so that the base does them badly, by what it knows of the task elsewhere and of the alphabet. They are what is fine-tuned.
-All training is plain AdamW: no replay, no noise on weights, nothing frozen, nothing that the demo's models had to help them merge.
-The settings were chosen by the accuracy of the base and of the fine-tunes alone, before any merge was made.
+the second largest, the median, ...) in four alphabets, with one symbol for an answer. Six of these 32 skills are left
+out of pretraining, so that the base does them badly, by what it knows of the task elsewhere and of the alphabet: they
+are what is fine-tuned. All training is plain AdamW: no replay, no noise on weights, nothing frozen, nothing that helps
+a merge, unlike the demo's models. The settings were chosen by the accuracy of the base and of the fine-tunes alone,
+before any merge was made.
 
-Each figure is a mean over seeds, and each seed has a base, a second pretraining and {models} fine-tunes of its own. Criteria were
-written down and committed before a merge was measured. A claim **holds** if the mean over seeds meets its criterion and two thirds
-of the seeds do; it is **not testable** where these models lack what it presupposes. **What holds here need not hold for large models,
-nor the other way round**: this says that Alloy computes what the papers describe, and which of their findings so little is enough to show.
+Each figure is a mean over seeds; each seed has a base, a second pretraining and {models} other models of its own.
+Criteria were written down and committed before a merge was measured. A claim **holds** if the mean over seeds meets its
+criterion, and two thirds of the seeds do; it is **not testable** where these models lack what it presupposes. **What
+holds here need not hold for large models, nor the other way round**: this says that Alloy computes what the papers
+describe, and which of their findings so little is enough to show.
 """
 
 
@@ -43,17 +45,15 @@ def report(
 
 
 def headline(found: Mapping[str, Sequence[Figures]], claims: Mapping[str, Claim]) -> str:
-    said = [verdict(claims[name], runs) for name, runs in found.items()]
-    counts = ", ".join(
-        f"{said.count(one)} {'do not hold' if one == 'does not hold' else plural(one, said.count(one))}"
-        for one in VERDICTS
-    )
+    said: list[str] = [verdict(claims[name], runs) for name, runs in found.items()]
+    counts = ", ".join(counted(one, said.count(one)) for one in VERDICTS)
     return f"Of {len(said)} claims {counts}."
 
 
-def plural(one: str, count: int) -> str:
-    words = {"holds": ("holds", "hold"), "not testable": ("is not testable", "are not testable")}[one]
-    return f"{words[count != 1]} at this size" if one == "not testable" else words[count != 1]
+def counted(verdict: str, count: int) -> str:
+    many = {"holds": "hold", "does not hold": "do not hold", "not testable": "are not testable at this size"}
+    one = many | {"holds": "holds", "does not hold": "does not hold", "not testable": "is not testable at this size"}
+    return f"{count} {(one if count == 1 else many)[verdict]}"
 
 
 def row(claim: Claim, runs: Sequence[Figures]) -> list[str]:

@@ -117,7 +117,7 @@ def uniform_soup(lab: Lab) -> Figures:
     "A soup comes close to the logit ensemble of its members, at the cost of one model.",
     source=SOUPS,
     paper="greedy soup 81.0 %, greedy ensemble 81.9 %",
-    criterion="soup ≥ ensemble − 1 point, and soup ≥ mean member",
+    criterion="soup ≥ ensemble - 1 point, and soup ≥ mean member",
     holds=lambda f: f["soup"] >= f["ensemble"] - 1 and f["soup"] >= f["mean member"],
 )
 def soup_and_ensemble(lab: Lab) -> Figures:

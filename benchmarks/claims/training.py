@@ -72,8 +72,8 @@ def fit(starts: Sequence[Weights], courses: Sequence[Course], steps: int) -> lis
     for step in range(steps):
         if step % AHEAD == 0:
             drawn = [source(BATCH * AHEAD) for source in sources]
-            tokens = torch.stack([one.tokens for one in drawn]).unflatten(1, (AHEAD, BATCH))
-            answers = torch.stack([one.answers for one in drawn]).unflatten(1, (AHEAD, BATCH))
+            tokens = torch.stack([one.tokens for one in drawn]).view(len(starts), AHEAD, BATCH, -1)
+            answers = torch.stack([one.answers for one in drawn]).view(len(starts), AHEAD, BATCH)
         logits = forward(weights, tokens[:, step % AHEAD])
         loss = F.cross_entropy(logits.flatten(0, 1), answers[:, step % AHEAD].flatten()) * len(starts)
         grads = torch.autograd.grad(loss, list(weights.values()))
@@ -88,7 +88,7 @@ def laid_out(models: Weights, courses: Sequence[Course]) -> tuple[Weights, Adam]
     weights, at = {}, 0
     for name, tensor in models.items():
         count = tensor[0].numel()
-        weights[name] = flat[:, at : at + count].unflatten(1, tensor.shape[1:]).requires_grad_()
+        weights[name] = flat[:, at : at + count].view(tensor.shape).requires_grad_()
         at += count
     rates, decays = (torch.tensor([getattr(course, key) for course in courses]) for key in ("rate", "decay"))
     return weights, Adam(flat, rates, decays, torch.zeros_like(flat), torch.zeros_like(flat))

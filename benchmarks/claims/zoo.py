@@ -23,7 +23,7 @@ BASE, STRANGER = "base", "stranger"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that decides the models of a seed. Chosen by the accuracy of base and fine-tunes, never by that of a merge."""
+    """What decides the models of a seed. Chosen by the accuracy of base and fine-tunes, never by that of a merge."""
 
     base_steps: int = 2500
     base_rate: float = 2e-3
@@ -93,13 +93,15 @@ def soup_of(skill: Skill, member: int) -> str:
 def stages(settings: Settings, seed: int) -> Iterator[Stage]:
     """Everything that is trained. No two courses of a seed, and no two seeds, see the same examples."""
     chance = iter(range(1_000_000 * (seed + 1), 2**63))
-    known = {"skills": KNOWN, "rate": settings.base_rate, "noise": settings.base_noise}
-    bases = {name: Lesson(None, Course(**known, seed=next(chance))) for name in (BASE, STRANGER)}
-    yield settings.base_steps, bases
+
+    def pretraining() -> Lesson:
+        noise, rate = settings.base_noise, settings.base_rate
+        return Lesson(None, Course(skills=KNOWN, rate=rate, seed=next(chance), noise=noise))
 
     def lesson(start: str, skill: Skill) -> Lesson:
         return Lesson(start, Course(skills=(skill,), rate=settings.rate, seed=next(chance)))
 
+    yield settings.base_steps, {name: pretraining() for name in (BASE, STRANGER)}
     tunes = {tune_of(skill): lesson(BASE, skill) for skill in HELD_OUT}
     twins = {twin_of(skill): lesson(BASE, skill) for skill in HELD_OUT}
     foreign = {foreign_of(skill): lesson(STRANGER, skill) for skill in HELD_OUT}
