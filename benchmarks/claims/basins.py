@@ -5,8 +5,8 @@ from itertools import permutations
 from benchmarks.claims.arithmetic import learnt, own_and_base, sum_of
 from benchmarks.claims.claim import Figures, claim
 from benchmarks.claims.lab import Lab, mean
-from benchmarks.claims.measures import exam, logits_of, loss
-from benchmarks.claims.tasks import HELD_OUT, Skill
+from benchmarks.claims.measures import exam, guessed, logits_of, loss
+from benchmarks.claims.tasks import HELD_OUT, KNOWN, Skill
 from benchmarks.claims.zoo import (
     BASE,
     LONG_SKILLS,
@@ -63,15 +63,20 @@ def barriers(lab: Lab) -> Figures:
     "Averaging models of different pretraining leaves nothing.",
     source="the lesson behind this project",
     paper="no figure; “incoherent output”",
-    criterion="the average is below 25 % on skill and control (10 % is chance), where one of one base is above 75 %",
+    criterion="at most 5 points above guessing on skill and control, where the average of one base is above 75 %",
     holds=lambda f: (
-        max(f["skill, two bases"], f["control, two bases"]) < 25
+        f["skill, two bases"] <= f["skill, guessed"] + 5
+        and f["control, two bases"] <= f["control, guessed"] + 5
         and min(f["skill, one base"], f["control, one base"]) > 75
     ),
     testable=lambda f: f["skill, foreign alone"] >= 75,
+    amended="the bound was 25 %, for a chance of 10 %; but who always names the commonest answer is right more often",
 )
 def average_across_bases(lab: Lab) -> Figures:
-    """A fine-tune averaged with one for the same skill, of the same base and of another. Mean of five skills."""
+    """A fine-tune averaged with one for the same skill, of the same base and of another. Mean of five skills.
+
+    Guessed is who names the commonest answer of each skill, whatever the row.
+    """
     found = []
     for skill in HELD_OUT[:-1]:  # the last one is learnt too little for a bound in percent
         one, two = lab.average([tune_of(skill), twin_of(skill)]), lab.average([tune_of(skill), foreign_of(skill)])
@@ -79,6 +84,8 @@ def average_across_bases(lab: Lab) -> Figures:
             {
                 "skill, two bases": lab.score(two, skill),
                 "control, two bases": lab.control(two),
+                "skill, guessed": guessed(exam((skill,))),
+                "control, guessed": guessed(exam(KNOWN)),
                 "skill, one base": lab.score(one, skill),
                 "control, one base": lab.control(one),
                 "skill, foreign alone": lab.score(lab.model(foreign_of(skill)), skill),

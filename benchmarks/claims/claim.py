@@ -26,6 +26,7 @@ class Claim:
     testable: Criterion
     how: str
     measure: Callable[[Lab], Figures]
+    amended: str = ""  # what was changed after figures had been seen
     why: Mapping[str, str] = field(default_factory=dict)  # a sentence for each verdict, so that none fits another
 
 
@@ -34,7 +35,7 @@ CLAIMS: dict[str, Claim] = {}
 
 def claim(
     text: str, *, source: str, paper: str, criterion: str, holds: Criterion, testable: Criterion = lambda f: True,
-    why: Mapping[str, str] | None = None,
+    amended: str = "", why: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[Lab], Figures]], Callable[[Lab], Figures]]:  # fmt: skip
     """Register a measurement; its docstring says how it is made."""
 
@@ -43,7 +44,7 @@ def claim(
         name = measure.__name__.replace("_", " ")
         CLAIMS[name] = Claim(
             name=name, text=text, source=source, paper=paper, criterion=criterion, holds=holds, testable=testable,
-            how=how, measure=measure, why=why or {},
+            how=how, measure=measure, amended=amended, why=why or {},
         )  # fmt: skip
         return measure
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Lab:
     settings: Settings
     live: LiveMerge
     models: dict[str, Weights] = field(default_factory=dict)
+    marks: dict[tuple[Skill, str], float] = field(default_factory=dict)  # of the skills' own tunes
 
     @property
     def count(self) -> int:
@@ -44,9 +45,7 @@ class Lab:
     def ref(self, name: str) -> ModelRef:
         return ModelRef(str(self.folder / name))
 
-    def merge(
-        self, method: str, weights: Mapping[str, float], base: str | None = BASE, **parameters: float | bool
-    ) -> Weights:
+    def merge(self, method: str, weights: Mapping[str, float], base: str | None = BASE, **parameters: Any) -> Weights:
         """What Alloy makes of these models, with a weight for each."""
         inputs = tuple(Input(self.ref(name), {"weight": weight}) for name, weight in weights.items())
         recipe = Recipe(method, inputs, None if base is None else self.ref(base), dict(parameters))
@@ -77,7 +76,9 @@ class Lab:
         return accuracy(logits_of(model, examples), examples.answers)
 
     def own(self, skill: Skill, split: str = "test") -> float:
-        return self.score(self.model(tune_of(skill)), skill, split)
+        if (skill, split) not in self.marks:
+            self.marks[skill, split] = self.score(self.model(tune_of(skill)), skill, split)
+        return self.marks[skill, split]
 
     def kept(self, model: Weights, skill: Skill, split: str = "test") -> float:
         """Percent of the accuracy that the skill's own tune has."""

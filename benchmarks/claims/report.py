@@ -1,5 +1,6 @@
 """The table of claims as Markdown: what was claimed, what came out, and whether it holds."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from benchmarks.claims.claim import Claim, Figures, means, met, verdict
@@ -65,7 +66,7 @@ def row(claim: Claim, runs: Sequence[Figures]) -> list[str]:
 
 def linked(source: str) -> str:
     """Addresses in a source as links."""
-    return "(" + " ".join(f"<{word}>" if word.startswith("https://") else word for word in source.split(" ")) + ")"
+    return "(" + re.sub(r"https://[^\s;,]+", lambda found: f"<{found[0]}>", source) + ")"
 
 
 def figures_text(runs: Sequence[Figures]) -> str:
@@ -84,4 +85,5 @@ def number(value: float) -> str:
 
 def explained(claim: Claim, runs: Sequence[Figures]) -> str:
     why = claim.why.get(verdict(claim, runs), "")
-    return f"- *{claim.name}*: {claim.how} {why}".rstrip()
+    amended = f"Amended after the first seed was measured: {claim.amended}." if claim.amended else ""
+    return f"- *{claim.name}*: " + " ".join(part for part in (claim.how, why, amended) if part)

@@ -73,7 +73,8 @@ def greedy_soup(lab: Lab) -> Figures:
     """Ten fine-tunes of each of two skills; best member and soup are chosen on validation examples."""
     found = []
     for skill in SOUP_SKILLS:
-        soup, order = lab.average(greedy(lab, skill)), ranked(lab, skill)
+        chosen, order = greedy(lab, skill), ranked(lab, skill)
+        soup = lab.average(chosen)
         best, worst = lab.model(order[0]), lab.model(order[-1])
         found.append(
             {
@@ -82,7 +83,7 @@ def greedy_soup(lab: Lab) -> Figures:
                 "worst": graded(lab, worst, skill),
                 "greedy, validation": graded(lab, soup, skill, "validation"),
                 "best, validation": graded(lab, best, skill, "validation"),
-                "members in it": float(len(greedy(lab, skill))),
+                "members in it": float(len(chosen)),
             }
         )
     return over_skills(found)
