@@ -18,6 +18,7 @@ class Claim:
     """`measure` gives the figures of one seed."""
 
     name: str
+    group: str  # the file it stands in
     text: str
     source: str  # title and address
     paper: str  # the paper's figure
@@ -43,8 +44,9 @@ def claim(
         how = " ".join((measure.__doc__ or "").split())
         name = measure.__name__.replace("_", " ")
         CLAIMS[name] = Claim(
-            name=name, text=text, source=source, paper=paper, criterion=criterion, holds=holds, testable=testable,
-            how=how, measure=measure, amended=amended, why=why or {},
+            name=name, group=measure.__module__.rpartition(".")[2], text=text, source=source, paper=paper,
+            criterion=criterion, holds=holds, testable=testable, how=how, measure=measure, amended=amended,
+            why=why or {},
         )  # fmt: skip
         return measure
 

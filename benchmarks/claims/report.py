@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from benchmarks.claims.claim import Claim, Figures, means, met, verdict
 from benchmarks.table import table
 
-HEAD = ("claim", "paper", "ours, mean (least to most over seeds)", "criterion", "seeds", "verdict")
+HEAD = ("claim", "paper", "ours: mean (least to most over seeds)", "criterion", "verdict", "why")
+GROUPS = {  # by the file that its claims stand in
+    "soups": "Soups",
+    "arithmetic": "Task arithmetic",
+    "interference": "Many models, and parts of task vectors",
+    "basins": "Where models lie",
+}
 VERDICTS = ("holds", "does not hold", "not testable")
 
 INTRODUCTION = """\
@@ -33,15 +39,16 @@ def report(
     found: Mapping[str, Sequence[Figures]], claims: Mapping[str, Claim], facts: Mapping[str, str], **sizes: int
 ) -> str:
     """`found` has the figures of each seed, by the claim's name."""
-    rows = [row(claims[name], runs) for name, runs in found.items()]
     parts = [
         INTRODUCTION.format(**sizes).rstrip(),
         "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
         headline(found, claims),
-        table(HEAD, rows).replace("--:", ":--"),
-        "## How each was measured",
-        "\n".join(explained(claims[name], runs) for name, runs in found.items()),
     ]
+    for group, title in GROUPS.items():
+        names = [name for name in found if claims[name].group == group]
+        if names:
+            rows = table(HEAD, [row(claims[name], found[name]) for name in names]).replace("--:", ":--")
+            parts += [f"## {title}", rows, "\n".join(explained(claims[name]) for name in names)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,9 +65,10 @@ def counted(verdict: str, count: int) -> str:
 
 
 def row(claim: Claim, runs: Sequence[Figures]) -> list[str]:
+    said = verdict(claim, runs)
     return [
-        f"{claim.text} {linked(claim.source)}", claim.paper, figures_text(runs), claim.criterion,
-        f"{met(claim, runs)}/{len(runs)}", f"**{verdict(claim, runs)}**",
+        f"*{claim.name}*: {claim.text} {linked(claim.source)}", claim.paper, figures_text(runs), claim.criterion,
+        f"**{said}**, {met(claim, runs)} of {len(runs)} seeds", claim.why.get(said, ""),
     ]  # fmt: skip
 
 
@@ -83,7 +91,6 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 2 else f"{value:.2f}"
 
 
-def explained(claim: Claim, runs: Sequence[Figures]) -> str:
-    why = claim.why.get(verdict(claim, runs), "")
-    amended = f"Amended after the first seed was measured: {claim.amended}." if claim.amended else ""
-    return f"- *{claim.name}*: " + " ".join(part for part in (claim.how, why, amended) if part)
+def explained(claim: Claim) -> str:
+    amended = f" Amended after the first seed was measured: {claim.amended}." if claim.amended else ""
+    return f"- *{claim.name}*: {claim.how}{amended}"

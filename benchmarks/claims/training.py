@@ -71,9 +71,10 @@ def fit(starts: Sequence[Weights], courses: Sequence[Course], steps: int) -> lis
     sources = [source_of(course) for course in courses]
     for step in range(steps):
         if step % AHEAD == 0:
-            drawn = [source(BATCH * AHEAD) for source in sources]
-            tokens = torch.stack([one.tokens for one in drawn]).view(len(starts), AHEAD, BATCH, -1)
-            answers = torch.stack([one.answers for one in drawn]).view(len(starts), AHEAD, BATCH)
+            ahead = min(AHEAD, steps - step)
+            drawn = [source(BATCH * ahead) for source in sources]
+            tokens = torch.stack([one.tokens for one in drawn]).view(len(starts), ahead, BATCH, -1)
+            answers = torch.stack([one.answers for one in drawn]).view(len(starts), ahead, BATCH)
         logits = forward(weights, tokens[:, step % AHEAD])
         loss = F.cross_entropy(logits.flatten(0, 1), answers[:, step % AHEAD].flatten()) * len(starts)
         grads = torch.autograd.grad(loss, list(weights.values()))

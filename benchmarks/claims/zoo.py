@@ -92,7 +92,7 @@ def soup_of(skill: Skill, member: int) -> str:
 
 def stages(settings: Settings, seed: int) -> Iterator[Stage]:
     """Everything that is trained. No two courses of a seed, and no two seeds, see the same examples."""
-    chance = iter(range(1_000_000 * (seed + 1), 2**63))
+    chance = iter(range(1_000_000 * (seed + 1), 1_000_000 * (seed + 2)))
 
     def pretraining() -> Lesson:
         noise, rate = settings.base_noise, settings.base_rate
