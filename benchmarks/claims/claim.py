@@ -1,7 +1,7 @@
 """What a claim is: a text, what the paper found, what we measure, and a criterion that was set before looking."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.claims.lab import Lab
@@ -28,7 +28,6 @@ class Claim:
     how: str
     measure: Callable[[Lab], Figures]
     amended: str = ""  # what was changed after figures had been seen
-    why: Mapping[str, str] = field(default_factory=dict)  # a sentence for each verdict, so that none fits another
 
 
 CLAIMS: dict[str, Claim] = {}
@@ -36,7 +35,7 @@ CLAIMS: dict[str, Claim] = {}
 
 def claim(
     text: str, *, source: str, paper: str, criterion: str, holds: Criterion, testable: Criterion = lambda f: True,
-    amended: str = "", why: Mapping[str, str] | None = None,
+    amended: str = "",
 ) -> Callable[[Callable[[Lab], Figures]], Callable[[Lab], Figures]]:  # fmt: skip
     """Register a measurement; its docstring says how it is made."""
 
@@ -46,7 +45,6 @@ def claim(
         CLAIMS[name] = Claim(
             name=name, group=measure.__module__.rpartition(".")[2], text=text, source=source, paper=paper,
             criterion=criterion, holds=holds, testable=testable, how=how, measure=measure, amended=amended,
-            why=why or {},
         )  # fmt: skip
         return measure
 

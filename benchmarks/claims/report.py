@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from benchmarks.claims.claim import Claim, Figures, means, met, verdict
+from benchmarks.claims.reasons import REASONS
 from benchmarks.table import table
 
 HEAD = ("claim", "paper", "ours: mean (least to most over seeds)", "criterion", "verdict", "why")
@@ -68,7 +69,7 @@ def row(claim: Claim, runs: Sequence[Figures]) -> list[str]:
     said = verdict(claim, runs)
     return [
         f"*{claim.name}*: {claim.text} {linked(claim.source)}", claim.paper, figures_text(runs), claim.criterion,
-        f"**{said}**, {met(claim, runs)} of {len(runs)} seeds", claim.why.get(said, ""),
+        f"**{said}**, {met(claim, runs)} of {len(runs)} seeds", REASONS.get((claim.name, said), ""),
     ]  # fmt: skip
 
 
