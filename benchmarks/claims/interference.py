@@ -37,7 +37,7 @@ def ties_of(lab: Lab, skills: Sequence[Skill]) -> Weights:
     names = [tune_of(skill) for skill in skills]
     return best(
         TIES_LAMBDAS,
-        lambda amount: lab.merge("ties", dict.fromkeys(names, 1.0), density=TOP, **{"lambda": amount}),
+        lambda amount: lab.merge("ties", dict.fromkeys(names, 1.0), density=TOP, lambda_=amount),
         lambda model: lab.kept_of(model, skills, "validation"),
     )
 

@@ -46,9 +46,14 @@ class Lab:
         return ModelRef(str(self.folder / name))
 
     def merge(self, method: str, weights: Mapping[str, float], base: str | None = BASE, **parameters: Any) -> Weights:
-        """What Alloy makes of these models, with a weight for each."""
+        """What Alloy makes of these models, with a weight for each; `lambda_` is its parameter `lambda`."""
         inputs = tuple(Input(self.ref(name), {"weight": weight}) for name, weight in weights.items())
-        recipe = Recipe(method, inputs, None if base is None else self.ref(base), dict(parameters))
+        recipe = Recipe(
+            method,
+            inputs,
+            None if base is None else self.ref(base),
+            {name.rstrip("_"): value for name, value in parameters.items()},
+        )
         merged = {name: torch.zeros(shape) for name, shape in shapes().items()}
         into = {name: tensor.view(-1).view(torch.uint8).numpy() for name, tensor in merged.items()}
         self.live.merge(recipe, self.live.plan(recipe), into)
