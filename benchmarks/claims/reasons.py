@@ -32,7 +32,7 @@ REASONS: Final[dict[tuple[str, str], str]] = {
     ("negation", "does not hold"): "The skill goes, but not alone, or not far enough.",
     ("analogy", "holds"): "Most of it is the sum of both neighbours; - A adds a little.",
     ("analogy", "does not hold"): (
-        "It beats each neighbour alone; but most of that is the sum of both, to which - A does not add in every seed."
+        "It beats each neighbour alone, but not the plain sum of both: what - A brings in one seed it costs in others."
     ),
     ("halfway", "holds"): "Both curves are bent upwards, the control's more so.",
     ("halfway", "does not hold"): "One of the curves is bent downwards.",
