@@ -55,7 +55,7 @@ def report(
 
 def headline(found: Mapping[str, Sequence[Figures]], claims: Mapping[str, Claim]) -> str:
     said: list[str] = [verdict(claims[name], runs) for name, runs in found.items()]
-    counts = ", ".join(counted(one, said.count(one)) for one in VERDICTS)
+    counts = ", ".join(counted(one, said.count(one)) for one in VERDICTS if one in said)
     return f"Of {len(said)} claims {counts}."
 
 
