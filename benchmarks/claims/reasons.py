@@ -25,8 +25,8 @@ REASONS: Final[dict[tuple[str, str], str]] = {
     ("calibration of soups", "does not hold"): "As the paper says, and not the lesson.",
     ("addition of pairs", "holds"): "As in the paper.",
     ("addition of pairs", "does not hold"): (
-        "Pairs keep far more than the base has, but not 95 %; smaller changes in a wider network did, in a probe of one "
-        "seed (LOG.md)."
+        "Pairs keep far more than the base has, but not 95 %; smaller changes in a wider network did, in a probe of "
+        "one seed (LOG.md)."
     ),
     ("negation", "holds"): "It is the direction that removes: as long a step in a random one removes nothing.",
     ("negation", "does not hold"): "The skill goes, but not alone, or not far enough.",
