@@ -5,7 +5,7 @@ RUN := $(BIN)/.run.stamp
 DEV := $(BIN)/.dev.stamp
 ARGS ?=
 
-.PHONY: demo test soak check format bench screenshots clean
+.PHONY: demo test soak check format bench claims screenshots clean
 
 demo: $(RUN)
 	$(BIN)/python app.py --demo $(ARGS)
@@ -29,6 +29,10 @@ format: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Trains small models and tries on them what the papers say of merging; with ARGS=--write the table is kept.
+claims: $(DEV)
+	$(BIN)/python -m benchmarks.claims $(ARGS)
 
 screenshots: browser
 	$(BIN)/python -m space.demo.screenshots
