@@ -28,6 +28,13 @@ def load_model(folder: Path, budget_bytes: int, scratch: Path, share: float = RO
     return model, load_tokenizer(folder)
 
 
+def import_early() -> None:
+    """Import now what loading the first model would: several seconds, in which Python does hardly anything else."""
+    import transformers.core_model_loading  # noqa: F401
+    import transformers.generation.utils  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+
 def load_tokenizer(folder: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 

@@ -1,10 +1,12 @@
 """How the page is served: what Gradio may show, keep and listen to."""
 
+import threading
 from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from evaluation.loading import import_early
 from space import download
 from space.gate import Gate
 from space.pages.theme import CSS, sentences, theme
@@ -23,6 +25,7 @@ def launch(
     """Serve the page; returns its address when `wait` is False, else when it is stopped."""
     settings = service.settings
     switch_often()
+    threading.Thread(target=import_early, name="imports", daemon=True).start()
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
     _, local, _ = page.launch(
         server_name=host or ("0.0.0.0" if settings.hosted else "127.0.0.1"),

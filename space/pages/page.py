@@ -32,6 +32,7 @@ from space.pages.recipe import (
     typed_yaml,
     wire_recipe,
 )
+from space.pages.sessions import keep_sessions_small
 from space.pages.try_it import build_try, leaving, wire_try
 from space.pages.votes import wire_votes
 from space.service import Service
@@ -67,6 +68,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
         page.unload(leaving(desk))
         keep_hearing()
         tell_once(page, nobody)
+    keep_sessions_small(page)
     return page
 
 
