@@ -58,6 +58,7 @@ class Store:
     begins: "NDArray[np.int64]"
     count: int
     check: Callable[[float], None] | None = None  # of the largest magnitude, while that has not been looked at
+    grain: int = 2**62  # elements whose sums are apart from those of others
     is_by_tiles: bool = True  # nothing of it was widened as a whole
 
     @property
@@ -74,7 +75,7 @@ class Store:
         self.settle()
         self.is_by_tiles = False
         out = np.empty((len(self.begins), self.count), np.float32)
-        tiles.write_rows(*self.rows.whole, self.rows.kept, out)
+        tiles.write_rows(*self.rows.whole, out)
         return out
 
     @property
@@ -187,7 +188,10 @@ class Rows(Lazy):
         self.store.settle()
         self.store.is_by_tiles = False
         out = np.empty((len(self), self.store.count), np.float32)
-        tiles.write_rows(*self.whole, self.kept, out)
+        if self.chosen is None:
+            tiles.write_rows(*self.whole, out)
+        else:
+            tiles.write_kept(*self.whole, self.chosen, out)
         return out
 
 
@@ -271,28 +275,20 @@ def keep_by_chance(tensors: Any, keys: Keys, below: Sums, start: int) -> Any:
     return replace(tensors, chosen=ByChance(keys, below, start))
 
 
-def absolute_sums(tensors: Any) -> Sums:
-    if not (isinstance(tensors, Rows) and tensors.is_whole):
-        found: Sums = loops.absolute_sums(plain(tensors))
-        return found
-    sums: Sums = tile_measures.absolute_sums(*tensors.whole, tensors.store.count)
-    tensors.store.told(bool(np.isfinite(sums).all()), tensors)
-    return sums
-
-
 def sums_around(tensors: Any, kept: Any) -> Sums:
     if not (isinstance(kept, Rows) and isinstance(tensors, Rows) and kept.is_chosen_of(tensors)):
-        return np.stack([absolute_sums(tensors), absolute_sums(kept)])
-    sums: Sums = tile_measures.sums_around(*kept.whole, kept.kept, kept.store.count)
-    kept.store.told(bool(np.isfinite(sums).all()), tensors)
+        return np.stack([loops.absolute_sums(plain(tensors)), loops.absolute_sums(plain(kept))])[None]
+    store = kept.store
+    sums: Sums = tile_measures.sums_around(*kept.whole, kept.kept, store.count, store.grain)
+    store.told(bool(np.isfinite(sums).all()), tensors)
     return sums
 
 
-def gram(tensors: Any) -> Sums:
+def grams(tensors: Any) -> Sums:
     if not (isinstance(tensors, Rows) and tensors.is_whole):
-        found: Sums = loops.gram(plain(tensors))
+        found: Sums = loops.gram(plain(tensors))[None]
         return found
-    products: Sums = tile_measures.gram(*tensors.whole, tensors.store.count)
+    products: Sums = tile_measures.grams(*tensors.whole, tensors.store.count, tensors.store.grain)
     tensors.store.told(bool(np.isfinite(products).all()), tensors)
     return products
 

@@ -1,6 +1,7 @@
 """What measures find in bfloat16 rows as they are stored, a tile at a time.
 
-The same bits as their namesakes in loops.py. What the rows are, tiles.py says.
+The bits are those of loops.py, for each grain of so many elements, which is a whole number of tiles.
+What the rows are, tiles.py says.
 """
 
 import numpy as np
@@ -10,31 +11,21 @@ from merging.methods.tiles import TILE, keep, load
 
 
 @compiled
-def absolute_sums(flat, begins, base, m):
-    room, out, lanes = np.empty(TILE, np.float32), np.empty(begins.size, np.float64), np.empty(LANES, np.float64)
-    for k in range(out.size):
-        lanes[:] = 0
-        for at in range(0, m, TILE):
-            tile = room[: min(TILE, m - at)]
-            load(flat, begins[k], base, at, tile)
-            add_magnitudes(tile, lanes)
-        out[k] = halved(lanes)
-    return out
-
-
-@compiled
-def sums_around(flat, begins, base, chosen, m):  # float64 [2, n]: of all, and of what is kept
-    tiles, numbers = np.empty((2, TILE), np.float32), np.empty(TILE + 2, np.int32)
-    out, lanes = np.empty((2, begins.size), np.float64), np.empty((2, LANES), np.float64)
-    for k in range(begins.size):
-        lanes[:] = 0
-        for at in range(0, m, TILE):
-            tile, kept = tiles[0, : min(TILE, m - at)], tiles[1, : min(TILE, m - at)]
-            load(flat, begins[k], base, at, tile)
-            keep(chosen, k, at, numbers, tile, kept)
-            add_magnitudes(tile, lanes[0])
-            add_magnitudes(kept, lanes[1])
-        out[0, k], out[1, k] = halved(lanes[0]), halved(lanes[1])
+def sums_around(flat, begins, base, chosen, m, grain):  # float64 [grains, 2, n]: of all, and of what is kept
+    room, kept, numbers = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE + 2, np.int32)
+    of_all, of_kept = np.empty(LANES, np.float64), np.empty(LANES, np.float64)
+    out = np.empty((max(1, -(-m // grain)), 2, begins.size), np.float64)
+    for g in range(len(out)):
+        for k in range(begins.size):
+            of_all[:] = 0
+            of_kept[:] = 0
+            for at in range(g * grain, min(m, (g + 1) * grain), TILE):
+                tile, those = room[: min(TILE, m - at)], kept[: min(TILE, m - at)]
+                load(flat, begins[k], base, at, tile)
+                keep(chosen, k, at, numbers, tile, those)
+                add_magnitudes(tile, of_all)
+                add_magnitudes(those, of_kept)
+            out[g, 0, k], out[g, 1, k] = halved(of_all), halved(of_kept)
     return out
 
 
@@ -57,20 +48,22 @@ def add_magnitudes(tile, lanes):
 
 
 @compiled
-def gram(flat, begins, base, m):
+def grams(flat, begins, base, m, grain):  # float64 [grains, n, n]
     n = begins.size
-    tiles, lanes = np.empty((n, TILE), np.float32), np.zeros((n, n, LANES), np.float64)
-    for at in range(0, m, TILE):
-        size = min(TILE, m - at)
-        for k in range(n):
-            load(flat, begins[k], base, at, tiles[k, :size])
+    tiles, lanes = np.empty((n, TILE), np.float32), np.empty((n * n, LANES), np.float64)
+    out = np.empty((max(1, -(-m // grain)), n, n), np.float64)
+    for g in range(len(out)):
+        lanes[:] = 0
+        for at in range(g * grain, min(m, (g + 1) * grain), TILE):
+            size = min(TILE, m - at)
+            for k in range(n):
+                load(flat, begins[k], base, at, tiles[k, :size])
+            for j in range(n):
+                for k in range(j + 1):
+                    add_products(tiles[j, :size], tiles[k, :size], lanes[j * n + k])
         for j in range(n):
             for k in range(j + 1):
-                add_products(tiles[j, :size], tiles[k, :size], lanes[j, k])
-    out = np.empty((n, n), np.float64)
-    for j in range(n):
-        for k in range(j + 1):
-            out[j, k] = out[k, j] = halved(lanes[j, k])
+                out[g, j, k] = out[g, k, j] = halved(lanes[j * n + k])
     return out
 
 

@@ -124,7 +124,13 @@ def store_as(wide, out):
 
 
 @compiled
-def write_rows(flat, begins, base, chosen, out):  # float32 [n, m]
+def write_rows(flat, begins, base, out):  # float32 [n, m]
+    for k in range(len(out)):
+        load(flat, begins[k], base, 0, out[k])
+
+
+@compiled
+def write_kept(flat, begins, base, chosen, out):
     room, numbers = np.empty(TILE, np.float32), np.empty(TILE + 2, np.int32)
     for k in range(len(out)):
         for at in range(0, out.shape[1], TILE):

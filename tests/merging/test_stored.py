@@ -99,7 +99,7 @@ def test_arithmetic_makes_arrays():
 def test_what_is_compiled_is_out_of_date_when_any_file_with_loops_changes():
     own = loops.njit(cache=True)(len_of)._cache._cache_file
     assert "_source_stamp" in vars(own)  # Numba's, by which it knows: of the function's own file
-    for loop in (loops.widen_bf16, tile_sums.blend, tile_measures.gram, tiles.write_rows):
+    for loop in (loops.widen_bf16, tile_sums.blend, tile_measures.grams, tiles.write_rows):
         assert loop._cache._cache_file._source_stamp == loops.SOURCES.hexdigest()
 
 
