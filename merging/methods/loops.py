@@ -214,40 +214,47 @@ def keep_row_between(x, low, high, out):
 @compiled
 def keep_by_chance(tensors, keys, below, start):
     n, m = tensors.shape
-    out, numbers, odd = np.empty((n, m), np.float32), np.empty(TILE + 2, np.int32), start % 2
+    out, halves, off = np.empty((n, m), np.float32), np.empty(TILE + 8, np.uint16), start % 4
     for k in range(n):
+        last = np.int32(below[k] - 1)  # which fits: below is a float64 from 0 to 2^31
         for at in range(0, m, TILE):
-            draw(keys[k], start - odd + at, numbers)
-            keep_below(tensors[k, at : at + TILE], numbers[odd:], below[k], out[k, at : at + TILE])
+            draw(keys[k], start - off + at, halves)
+            keep_up_to(tensors[k, at : at + TILE], halves[off:], halves[off + 1 :], last, out[k, at : at + TILE])
     return out
 
 
 @part
-def keep_below(x, numbers, limit, out):  # a float64 from 0 to 2^31, which no int32 is
-    last = np.int32(limit - 1)
+def keep_up_to(x, low, high, last, out):
     for i in range(out.size):
-        out[i] = x[i] if (numbers[i] & np.int32(MAGNITUDE)) <= last else np.float32(0)
+        out[i] = x[i] if number_of(low[i], high[i]) <= last else np.float32(0)
+
+
+@part
+def number_of(low, high):
+    """An element's random number, from its half of a stream and the next one. See chance.py."""
+    upper = np.uint32(np.uint32(high & np.uint16(0x7FFF)) << np.uint32(16))
+    return np.int32(np.uint32(upper | np.uint32(low)))
 
 
 @compiled
 def keep_by_rank(tensors, row, density, epsilon, keys, start):
     n, m = tensors.shape
-    out, room, numbers = np.empty((n, m), np.float32), np.empty((2, row), np.uint64), np.empty(row + 3, np.int32)
-    numbers = numbers[: numbers.size // 2 * 2]
+    out, room, halves = np.empty((n, m), np.float32), np.empty((2, row), np.uint64), np.empty(row + 8, np.uint16)
+    halves = halves[: halves.size // 4 * 4]
     for k in range(n):
         if density[k] == 0 or density[k] == 1:
-            out[k] = tensors[k] * np.float32(density[k])
+            scale(tensors[k], np.float32(density[k]), out[k])
             continue
         for at in range(0, m, row):
-            odd = (start + at) % 2
-            draw(keys[k], start + at - odd, numbers)
+            off = (start + at) % 4
+            draw(keys[k], start + at - off, halves)
             items = sorted_magnitudes(tensors[k, at : at + row].view(np.uint32), room)
-            keep_ranked(items, tensors[k, at : at + row], numbers[odd:], density[k], epsilon[k], out[k, at : at + row])
+            keep_ranked(items, tensors[k, at : at + row], halves[off:], density[k], epsilon[k], out[k, at : at + row])
     return out
 
 
 @part
-def keep_ranked(items, x, numbers, density, epsilon, out):
+def keep_ranked(items, x, halves, density, epsilon, out):
     """Chances are linear in the rank; entries of equal magnitude have that of the mean of their ranks."""
     first, last = 0, max(1, items.size - 1)
     while first < items.size:
@@ -258,7 +265,7 @@ def keep_ranked(items, x, numbers, density, epsilon, out):
         limit = np.int64(np.rint(chance * 2.0**31))
         for i in range(first, after):
             at = items[i] & np.uint64(0xFFFFFFFF)
-            out[at] = x[at] if np.int64(numbers[at] & np.int32(MAGNITUDE)) < limit else np.float32(0)
+            out[at] = x[at] if np.int64(number_of(halves[at], halves[at + 1])) < limit else np.float32(0)
         first = after
 
 
@@ -303,10 +310,10 @@ def sort_by_digit(items, out, shift, counts):
 
 
 @compiled
-def draw(key, start, numbers):
-    """Random int32 numbers for the elements from `start` on; both that and their count are even. See chance.py."""
-    words = numbers.view(np.uint64)
-    z = key + np.uint64(start // 2) * np.uint64(0x9E3779B97F4A7C15)
+def draw(key, start, halves):
+    """The uint16 halves of a stream from element `start` on; both that and their count are multiples of four."""
+    words = halves.view(np.uint64)
+    z = key + np.uint64(start // 4) * np.uint64(0x9E3779B97F4A7C15)
     for i in range(words.size):
         z += np.uint64(0x9E3779B97F4A7C15)
         words[i] = z

@@ -136,9 +136,15 @@ class Rows(Lazy):
     def is_whole(self) -> bool:
         return self.chosen is None
 
+    @property
+    def is_change(self) -> bool:
+        """All of what the inputs changed."""
+        return self.base is not None and self.is_whole
+
     def is_chosen_of(self, other: "Rows") -> bool:
-        mine, theirs = self.base and self.base.index, other.base and other.base.index
-        return self.store is other.store and self.which == other.which and mine == theirs and other.is_whole
+        if self.base is None or other.base is None or not other.is_whole:
+            return False
+        return self.store is other.store and self.which == other.which and self.base.index == other.base.index
 
     @property
     def is_stored(self) -> bool:
@@ -176,9 +182,9 @@ class Rows(Lazy):
         return self.store.flat, self.begins, -1 if self.base is None else self.base.begin
 
     @property
-    def kept(self) -> Between | ByChance:
+    def kept(self) -> tuple[Any, ...]:
         """For the compiled loops: what is kept of them, also where that is all."""
-        return self.chosen or Between(np.zeros(len(self), np.float32), np.full(len(self), np.inf, np.float32))
+        return tuple(self.chosen or Between(np.zeros(len(self), np.float32), np.full(len(self), np.inf, np.float32)))
 
     @cached_property
     def plain(self) -> Array:
@@ -191,7 +197,7 @@ class Rows(Lazy):
         if self.chosen is None:
             tiles.write_rows(*self.whole, out)
         else:
-            tiles.write_kept(*self.whole, self.chosen, out)
+            tiles.write_kept(*self.whole, self.kept, out)
         return out
 
 
@@ -231,9 +237,9 @@ def weighted_sum(tensors: Any, weights: Array) -> Any:
 
 
 def add_weighted(base: Any, tensors: Any, weights: Array) -> Any:
-    if not (isinstance(base, Row) and isinstance(tensors, Rows)):
+    if not (isinstance(base, Row) and isinstance(tensors, Rows) and tensors.base is not None):
         return loops.add_weighted(plain(base), plain(tensors), weights)
-    if tensors.is_whole and tensors.base is not None and tensors.base.index == base.index:
+    if tensors.is_whole and tensors.base.index == base.index:
         return added_changes(tensors, weights, NOTHING)
     given = *tensors.whole, tensors.kept, weights, base.begin
     return Pending(partial(tile_sums.add_kept, *given), base.store, (base, tensors))
@@ -257,20 +263,20 @@ def blend(x: Any, y: Any, of_x: Any, of_y: Any) -> Any:
 
 
 def add_agreed(base: Any, changes: Any, factors: Array, weights: Array, divide: bool, by: Any) -> Any:
-    if not (isinstance(base, Row) and isinstance(changes, Rows)):
+    if not (isinstance(base, Row) and isinstance(changes, Rows) and changes.base is not None):
         return loops.add_agreed(plain(base), plain(changes), factors, weights, divide, by)
     given = *changes.whole, changes.kept, base.begin, factors, weights, divide, by
     return Pending(partial(tile_sums.add_agreed, *given), base.store)  # what is not a number has no sign to agree
 
 
 def keep_between(tensors: Any, low: Array, high: Array) -> Any:
-    if not isinstance(tensors, Rows) or not tensors.is_whole:
+    if not (isinstance(tensors, Rows) and tensors.is_change):
         return loops.keep_between(plain(tensors), low, high)
     return replace(tensors, chosen=Between(low, high))
 
 
 def keep_by_chance(tensors: Any, keys: Keys, below: Sums, start: int) -> Any:
-    if not isinstance(tensors, Rows) or not tensors.is_whole:
+    if not (isinstance(tensors, Rows) and tensors.is_change):
         return loops.keep_by_chance(plain(tensors), keys, below, start)
     return replace(tensors, chosen=ByChance(keys, below, start))
 

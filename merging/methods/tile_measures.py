@@ -7,12 +7,12 @@ What the rows are, tiles.py says.
 import numpy as np
 
 from merging.methods.loops import LANES, compiled, count_each, count_places, halved, part, take_inside
-from merging.methods.tiles import TILE, keep, load
+from merging.methods.tiles import TILE, load, load_kept
 
 
 @compiled
 def sums_around(flat, begins, base, chosen, m, grain):  # float64 [grains, 2, n]: of all, and of what is kept
-    room, kept, numbers = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE + 2, np.int32)
+    room, kept, halves = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE + 8, np.uint16)
     of_all, of_kept = np.empty(LANES, np.float64), np.empty(LANES, np.float64)
     out = np.empty((max(1, -(-m // grain)), 2, begins.size), np.float64)
     for g in range(len(out)):
@@ -22,7 +22,7 @@ def sums_around(flat, begins, base, chosen, m, grain):  # float64 [grains, 2, n]
             for at in range(g * grain, min(m, (g + 1) * grain), TILE):
                 tile, those = room[: min(TILE, m - at)], kept[: min(TILE, m - at)]
                 load(flat, begins[k], base, at, tile)
-                keep(chosen, k, at, numbers, tile, those)
+                load_kept(flat, begins[k], base, chosen, k, at, halves, those)
                 add_magnitudes(tile, of_all)
                 add_magnitudes(those, of_kept)
             out[g, 0, k], out[g, 1, k] = halved(of_all), halved(of_kept)

@@ -7,7 +7,7 @@ return the bits of the largest magnitude. What the rows are, tiles.py says.
 import numpy as np
 
 from merging.methods.loops import add_agreeing, add_scaled, compiled, part
-from merging.methods.tiles import TILE, change, keep, load, store, tile_of, wide
+from merging.methods.tiles import TILE, change, load_kept, store, tile_of, wide
 
 
 @compiled
@@ -75,15 +75,14 @@ def add_wide(stored, out):
 @compiled
 def add_kept(flat, begins, base, chosen, weights, onto, out):
     """The weighted sum of what is kept of the rows, in order, and then the row at `onto`."""
-    tiles, numbers = np.empty((3, TILE), np.float32), np.empty(TILE + 2, np.int32)
+    room, rest, halves = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE + 8, np.uint16)
     worst = np.uint32(0)
     for at in range(0, out.size, TILE):
         here = out[at : at + TILE]
-        total, one, kept = tiles[0, : here.size], tiles[1, : here.size], tiles[2, : here.size]
+        total, kept = room[: here.size], rest[: here.size]
         total[:] = np.float32(-0.0)
         for k in range(weights.size):
-            load(flat, begins[k], base, at, one)
-            keep(chosen, k, at, numbers, one, kept)
+            load_kept(flat, begins[k], base, chosen, k, at, halves, kept)
             add_scaled(kept, weights[k], total)
         add_wide(tile_of(flat, onto, at, here.size), total)
         worst = max(worst, store(total, here))
@@ -105,14 +104,13 @@ def blend(flat, x, y, of_x, of_y, out):
 @compiled
 def add_agreed(flat, begins, base, chosen, onto, factors, weights, divide, by, out):  # noqa: PLR0913 - as parts.py
     n = weights.size
-    tiles, numbers = np.empty((n + 4, TILE), np.float32), np.empty(TILE + 2, np.int32)
+    tiles, halves = np.empty((n + 3, TILE), np.float32), np.empty(TILE + 8, np.uint16)
     worst = np.uint32(0)
     for at in range(0, out.size, TILE):
         here = out[at : at + TILE]
         sign, total, voters = tiles[n, : here.size], tiles[n + 1, : here.size], tiles[n + 2, : here.size]
         for k in range(n):
-            load(flat, begins[k], base, at, tiles[n + 3, : here.size])
-            keep(chosen, k, at, numbers, tiles[n + 3], tiles[k, : here.size])
+            load_kept(flat, begins[k], base, chosen, k, at, halves, tiles[k, : here.size])
         vote(tiles, factors, sign)
         total[:] = 0
         voters[:] = 0

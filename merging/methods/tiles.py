@@ -15,25 +15,24 @@ from merging.methods.loops import (
     compiled,
     draw,
     float_of,
-    keep_below,
-    keep_row_between,
     narrow_bf16,
     narrow_f32,
+    number_of,
     part,
 )
 
-TILE = 1024  # a multiple of 4 * LANES, and even: random numbers come in pairs
+TILE = 1024  # a multiple of 4 * LANES, and of 4: random numbers come in fours
 
 
 class Between(NamedTuple):
-    """Of each row the entries of a magnitude between these are kept."""
+    """Of what each row changed the entries of a magnitude between these are kept."""
 
     low: Any  # float32 [n]
     high: Any
 
 
 class ByChance(NamedTuple):
-    """Of each row the entries whose random number is below the limit are kept, see chance.py."""
+    """Of what each row changed the entries whose random number is below a limit are kept, see chance.py."""
 
     keys: Any  # uint64 [n]
     below: Any  # float64 [n]
@@ -91,27 +90,36 @@ def load(flat, begin, base, at, out):
             out[i] = change(stored, start, i)
 
 
-def keep(chosen, k, at, numbers, tile, out):
-    """What is kept of a tile of row k, zero elsewhere.
+def load_kept(flat, begin, base, chosen, k, at, halves, out):
+    """A tile of row k, which begins there: what is kept of its change, zero elsewhere."""
 
-    Into another tile: a loop that reads and writes one array is not vectorised.
+
+@overload(load_kept)
+def load_as_chosen(flat, begin, base, chosen, k, at, halves, out):
+    """By its type: the loops of a way to choose are only compiled where it is used.
+
+    A plain tuple, because what is kept on the disk cannot be read any more once a class in it has another name.
     """
+    return load_between if len(chosen) == len(Between._fields) else load_by_chance
 
 
-@overload(keep)
-def keep_as(chosen, k, at, numbers, tile, out):
-    """By its type: the loops of a way to choose are only compiled where it is used."""
-    return keep_between if chosen.instance_class is Between else keep_by_chance
+def load_between(flat, begin, base, chosen, k, at, halves, out):
+    stored, start = tile_of(flat, begin, at, out.size), tile_of(flat, base, at, out.size)
+    low, high = chosen[0][k], chosen[1][k]
+    for i in range(out.size):
+        one = change(stored, start, i)
+        out[i] = one if low <= abs(one) <= high else np.float32(0)
 
 
-def keep_between(chosen, k, at, numbers, tile, out):
-    keep_row_between(tile, chosen.low[k], chosen.high[k], out)
-
-
-def keep_by_chance(chosen, k, at, numbers, tile, out):
-    odd = chosen.first % 2
-    draw(chosen.keys[k], chosen.first - odd + at, numbers)
-    keep_below(tile, numbers[odd:], chosen.below[k], out)
+def load_by_chance(flat, begin, base, chosen, k, at, halves, out):
+    stored, start = tile_of(flat, begin, at, out.size), tile_of(flat, base, at, out.size)
+    keys, below, first = chosen
+    off, last = first % 4, np.int32(below[k] - 1)
+    draw(keys[k], first - off + at, halves)
+    low, high = halves[off:], halves[off + 1 :]
+    for i in range(out.size):
+        one = change(stored, start, i)  # first: only where it is kept would be a branch to be guessed
+        out[i] = one if number_of(low[i], high[i]) <= last else np.float32(0)
 
 
 def store(wide, out):
@@ -131,9 +139,7 @@ def write_rows(flat, begins, base, out):  # float32 [n, m]
 
 @compiled
 def write_kept(flat, begins, base, chosen, out):
-    room, numbers = np.empty(TILE, np.float32), np.empty(TILE + 2, np.int32)
+    halves = np.empty(TILE + 8, np.uint16)
     for k in range(len(out)):
         for at in range(0, out.shape[1], TILE):
-            one = out[k, at : at + TILE]
-            load(flat, begins[k], base, at, room[: one.size])
-            keep(chosen, k, at, numbers, room, one)
+            load_kept(flat, begins[k], base, chosen, k, at, halves, out[k, at : at + TILE])
