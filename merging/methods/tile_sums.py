@@ -46,24 +46,28 @@ def add_changes(flat, begins, base, weights, start, out):
         total = room[: here.size]
         total[:] = start
         add_changed_rows(flat, begins, base, weights, at, total)
-        add_wide(tile_of(flat, base, at, here.size), total)
         worst = max(worst, store(total, here))
     return worst
 
 
 @part
 def add_changed_rows(flat, begins, base, weights, at, total):
-    size = total.size
-    from_base = tile_of(flat, base, at, size)
-    for k in range(0, weights.size - 1, 2):
+    """And the base with the last one or two: every loop more over a tile is seen in a merge in memory."""
+    n, size = weights.size, total.size
+    from_base, last = tile_of(flat, base, at, size), n - 2 + n % 2
+    for k in range(0, last, 2):
         v, w = weights[k], weights[k + 1]
         x, y = tile_of(flat, begins[k], at, size), tile_of(flat, begins[k + 1], at, size)
         for i in range(size):
             total[i] = total[i] + change(x, from_base, i) * v + change(y, from_base, i) * w
-    if weights.size % 2:
-        v, x = weights[-1], tile_of(flat, begins[-1], at, size)
+    v, x = weights[last], tile_of(flat, begins[last], at, size)
+    if n % 2:
         for i in range(size):
-            total[i] = total[i] + change(x, from_base, i) * v
+            total[i] = total[i] + change(x, from_base, i) * v + wide(from_base, i)
+    else:
+        w, y = weights[n - 1], tile_of(flat, begins[n - 1], at, size)
+        for i in range(size):
+            total[i] = total[i] + change(x, from_base, i) * v + change(y, from_base, i) * w + wide(from_base, i)
 
 
 @part
