@@ -136,7 +136,21 @@ Stage = Callable[[Piece], "Found | Output"]  # something to be done with every b
 
 def measure_block(piece: Piece, look: Pass) -> Found:
     """One pass of a measure over a block."""
-    return look(piece.widened(piece.grains()))
+    return look(looked_at(piece.grains(), piece.widened))
+
+
+def looked_at(grains: Sequence[Stretch], widened: Callable[[Sequence[Stretch]], Iterator[Block]]) -> Iterator[Block]:
+    """The first grain, then the others: in one go if the first took no memory for each element."""
+    first, *others = grains
+    for block in widened([first]):
+        yield block
+        if others and isinstance(block.wide, Rows) and block.wide.store.is_by_tiles:
+            others = joined(others)
+    yield from widened(others)
+
+
+def joined(stretches: Sequence[Stretch]) -> list[Stretch]:
+    return [(stretches[0][0], stretches[-1][1])]
 
 
 def merge_block(piece: Piece, measured: Measured) -> Output:
@@ -155,11 +169,11 @@ def merge_block(piece: Piece, measured: Measured) -> Output:
 
 
 def in_stretches(grains: Sequence[Stretch], merge: Callable[[Sequence[Stretch]], Iterator[Array]]) -> None:
-    """Merge the first grain, then the others: in one go if the first took no memory for each element."""
+    """Merge the first grain, then the others: in one go where that takes no more memory."""
     first, *others = grains
     for wide in merge([first]):
         if others and isinstance(wide, Pending) and wide.is_by_tiles:
-            others = [(others[0][0], others[-1][1])]
+            others = joined(others)
     deque(merge(others), maxlen=0)
 
 

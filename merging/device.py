@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from merging.budget import GRAIN
 from merging.errors import MergeError
 from merging.methods import loops
 from merging.methods.arrays import Array, Bytes
@@ -70,7 +71,8 @@ class Cpu:
         self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
     ) -> Array:
         if alike and set(dtypes) == {"BF16"}:
-            return Store(buffer.view(np.uint16), np.array(begins, np.int64) // 2, count).rows  # type: ignore[return-value]
+            store = Store(buffer.view(np.uint16), np.array(begins, np.int64) // 2, count, grain=GRAIN)
+            return store.rows  # type: ignore[return-value]
         wide = np.empty((len(begins), count), np.float32)
         for row, begin, dtype in zip(wide, begins, dtypes, strict=True):
             stored = np.dtype(STORED[dtype])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from merging.assembly import depth_of
-from merging.blocks import Stretch, in_stretches
+from merging.blocks import Stretch, in_stretches, looked_at
 from merging.budget import GRAIN, GRAINS, grain_of, row_of
 from merging.checkpoint import Checkpoint
 from merging.device import Cpu
@@ -161,7 +161,7 @@ class Part:
         return work.block(Cpu().widen(work.memory, begins, end - begin, dtypes, alike=alike), begin)
 
     def measure(self, look: Pass) -> Found:
-        return look(self.widened(*grain) for grain in self.grains())
+        return look(looked_at(self.grains(), lambda stretches: (self.widened(*stretch) for stretch in stretches)))
 
     def merge(self, measured: Measured, into: Bytes) -> None:
         """Compute and round into the bytes of the whole tensor."""

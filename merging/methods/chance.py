@@ -15,7 +15,9 @@ class Chance:
 
     SplitMix64 (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195) read by position: word number i of a
     stream is the mix of key + (i + 1) * 0x9E3779B97F4A7C15, so that any stretch can be made on its own, and the same on
-    a GPU. A word serves two elements, with 31 bits each.
+    a GPU. A word serves four elements: the number of element i is the 31 bits from bit 16 * i of the stream on. So its
+    upper 15 bits are its own, and its lower 16 are those that its neighbour has on top: they decide once in 32,768
+    times, and make any probability exact to 2^-31.
     """
 
     seed: int

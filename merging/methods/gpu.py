@@ -14,7 +14,6 @@ from merging.methods.measures import Bins
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
-MAGNITUDE = 0x7FFFFFFF
 LOW = 2**16
 
 
@@ -50,7 +49,7 @@ def keep_by_chance(
         if limit == RANGE:
             kept[i] = tensors[i]
         else:
-            kept[i] = torch.where(draw(key, start, tensors[i]) & MAGNITUDE < int(limit), tensors[i], 0)
+            kept[i] = torch.where(draw(key, start, tensors[i]) < int(limit), tensors[i], 0)
     return kept
 
 
@@ -64,14 +63,15 @@ def keep_by_rank(
         ascending = rows.sort().values
         ranks = torch.searchsorted(ascending, rows) + torch.searchsorted(ascending, rows, right=True) - 1
         below = (p - by + 2 * by * (ranks.double() / 2) / max(1, row - 1)).mul_(RANGE).round_().view(-1)
-        out.copy_(torch.where((draw(key, start, x) & MAGNITUDE) < below, x, 0))
+        out.copy_(torch.where(draw(key, start, x) < below, x, 0))
     return kept
 
 
 def draw(key: int, start: int, like: Tensor) -> Tensor:
-    """Random int32 numbers, one for each element."""
-    words = counters(len(like) // 2 + 1, str(like.device)) + signed(key + start // 2 * GOLDEN)
-    return mix(words).view(torch.int32)[start % 2 :][: len(like)]
+    """Random int32 numbers below 2^31, one for each element."""
+    words = counters(len(like) // 4 + 2, str(like.device)) + signed(key + start // 4 * GOLDEN)
+    halves = mix(words).view(torch.int16)[start % 4 :][: len(like) + 1].int()
+    return (halves[:-1] & 0xFFFF).bitwise_or_((halves[1:] & 0x7FFF) << 16)
 
 
 @lru_cache(maxsize=2)

@@ -5,12 +5,17 @@ of any width and GPUs give the same bits. Sums over elements are float64, in LAN
 Long rows are gone through in tiles, so that what one loop leaves the next finds in the nearest cache.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 TILE = 4096
 SMALL_TILE = 1024  # where many rows of a tile are in use at once
@@ -19,8 +24,38 @@ LEAST_SPREAD = 2.0**-133  # the least float32 whose upper half is not zero
 R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12, R13 = (1 / math.factorial(n) for n in range(2, 14))  # of e^x
 MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign
 
-# What is compiled is kept on the disk: only the first merge of a machine waits for it.
-compiled: Callable[[Any], Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
+# Of all files here: what is compiled holds parts of several, and is out of date when one of these changes.
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+
+njit: Callable[..., Any] = partial(numba.njit, nogil=True, error_model="numpy", no_cfunc_wrapper=True)  # untyped
+part = njit(no_cpython_wrapper=True)  # compiled into the loops that call it; Python cannot
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Kept on the disk: only the first merge of a machine waits for it, and only for what it uses."""
+    found = njit(cache=True)(function)
+    found._cache._cache_file._source_stamp = SOURCES.hexdigest()  # Numba's is of the function's own file
+    return found
+
+
+@intrinsic
+def bits_of(context: Any, number: Any) -> Any:
+    """The bits of a float32, as uint32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return numba.types.uint32(numba.types.float32), generate
+
+
+@intrinsic
+def float_of(context: Any, bits: Any) -> Any:
+    """The float32 that has these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return numba.types.float32(numba.types.uint32), generate
 
 
 # Types of files: to float32, and back with the bits of the largest magnitude.
@@ -53,18 +88,20 @@ def widen_f32(stored, out):  # float32 [m] -> float32 [m]
 
 @compiled
 def largest_magnitude(wide):  # float32 [m] -> its bits
-    bits, worst = wide.view(np.uint32), np.uint32(0)
-    for i in range(bits.size):
-        worst = max(worst, np.uint32(bits[i] & np.uint32(MAGNITUDE)))
+    worst = np.uint32(0)
+    for i in range(wide.size):
+        magnitude = np.uint32(bits_of(wide[i]) & np.uint32(MAGNITUDE))
+        worst = magnitude if magnitude > worst else worst
     return worst
 
 
 @compiled
 def narrow_bf16(wide, out):  # float32 [m] -> uint16 [m]
-    bits, worst = wide.view(np.uint32), np.uint32(0)
+    worst = np.uint32(0)
     for i in range(wide.size):  # 32 bits after every step: Numba makes 64 of them, and vectors hold half as many
-        b = bits[i]
-        worst = max(worst, np.uint32(b & np.uint32(MAGNITUDE)))
+        b = bits_of(wide[i])
+        magnitude = np.uint32(b & np.uint32(MAGNITUDE))
+        worst = magnitude if magnitude > worst else worst
         odd = np.uint32(np.uint32(b >> np.uint32(16)) & np.uint32(1))
         out[i] = np.uint16(np.uint32(np.uint32(b + np.uint32(0x7FFF)) + odd) >> np.uint32(16))
     return worst
@@ -79,7 +116,7 @@ def narrow_f16(wide, out):  # float32 [m] -> uint16 [m]
     return worst
 
 
-@compiled
+@part
 def narrow_tile(bits, small, out):
     small_bits, worst = small.view(np.uint32), np.uint32(0)
     for i in range(out.size):
@@ -127,13 +164,13 @@ def add_weighted(base, tensors, weights):
     return out
 
 
-@compiled
+@part
 def scale(x, weight, out):
     for i in range(out.size):
         out[i] = x[i] * weight
 
 
-@compiled
+@part
 def add_scaled(x, weight, out):
     for i in range(out.size):
         out[i] += x[i] * weight
@@ -153,7 +190,7 @@ def add_changes(base, models, weights):
     return out
 
 
-@compiled
+@part
 def add_scaled_change(x, base, weight, out):
     for i in range(out.size):
         out[i] += (x[i] - base[i]) * weight
@@ -168,7 +205,7 @@ def keep_between(tensors, low, high):
     return out
 
 
-@compiled
+@part
 def keep_row_between(x, low, high, out):
     for i in range(out.size):
         out[i] = x[i] if low <= abs(x[i]) <= high else np.float32(0)
@@ -177,42 +214,47 @@ def keep_row_between(x, low, high, out):
 @compiled
 def keep_by_chance(tensors, keys, below, start):
     n, m = tensors.shape
-    out, numbers, odd = np.empty((n, m), np.float32), np.empty(TILE + 2, np.int32), start % 2
+    out, halves, off = np.empty((n, m), np.float32), np.empty(TILE + 8, np.uint16), start % 4
     for k in range(n):
-        if below[k] == 2.0**31:
-            out[k] = tensors[k]
-            continue
+        last = np.int32(below[k] - 1)  # which fits: below is a float64 from 0 to 2^31
         for at in range(0, m, TILE):
-            draw(keys[k], start - odd + at, numbers)
-            keep_below(tensors[k, at : at + TILE], numbers[odd:], np.int32(below[k]), out[k, at : at + TILE])
+            draw(keys[k], start - off + at, halves)
+            keep_up_to(tensors[k, at : at + TILE], halves[off:], halves[off + 1 :], last, out[k, at : at + TILE])
     return out
 
 
-@compiled
-def keep_below(x, numbers, limit, out):
+@part
+def keep_up_to(x, low, high, last, out):
     for i in range(out.size):
-        out[i] = x[i] if (numbers[i] & np.int32(MAGNITUDE)) < limit else np.float32(0)
+        out[i] = x[i] if number_of(low[i], high[i]) <= last else np.float32(0)
+
+
+@part
+def number_of(low, high):
+    """An element's random number, from its half of a stream and the next one. See chance.py."""
+    upper = np.uint32(np.uint32(high & np.uint16(0x7FFF)) << np.uint32(16))
+    return np.int32(np.uint32(upper | np.uint32(low)))
 
 
 @compiled
 def keep_by_rank(tensors, row, density, epsilon, keys, start):
     n, m = tensors.shape
-    out, room, numbers = np.empty((n, m), np.float32), np.empty((2, row), np.uint64), np.empty(row + 3, np.int32)
-    numbers = numbers[: numbers.size // 2 * 2]
+    out, room, halves = np.empty((n, m), np.float32), np.empty((2, row), np.uint64), np.empty(row + 8, np.uint16)
+    halves = halves[: halves.size // 4 * 4]
     for k in range(n):
         if density[k] == 0 or density[k] == 1:
-            out[k] = tensors[k] * np.float32(density[k])
+            scale(tensors[k], np.float32(density[k]), out[k])
             continue
         for at in range(0, m, row):
-            odd = (start + at) % 2
-            draw(keys[k], start + at - odd, numbers)
+            off = (start + at) % 4
+            draw(keys[k], start + at - off, halves)
             items = sorted_magnitudes(tensors[k, at : at + row].view(np.uint32), room)
-            keep_ranked(items, tensors[k, at : at + row], numbers[odd:], density[k], epsilon[k], out[k, at : at + row])
+            keep_ranked(items, tensors[k, at : at + row], halves[off:], density[k], epsilon[k], out[k, at : at + row])
     return out
 
 
-@compiled
-def keep_ranked(items, x, numbers, density, epsilon, out):
+@part
+def keep_ranked(items, x, halves, density, epsilon, out):
     """Chances are linear in the rank; entries of equal magnitude have that of the mean of their ranks."""
     first, last = 0, max(1, items.size - 1)
     while first < items.size:
@@ -223,11 +265,11 @@ def keep_ranked(items, x, numbers, density, epsilon, out):
         limit = np.int64(np.rint(chance * 2.0**31))
         for i in range(first, after):
             at = items[i] & np.uint64(0xFFFFFFFF)
-            out[at] = x[at] if np.int64(numbers[at] & np.int32(MAGNITUDE)) < limit else np.float32(0)
+            out[at] = x[at] if np.int64(number_of(halves[at], halves[at + 1])) < limit else np.float32(0)
         first = after
 
 
-@compiled
+@part
 def sorted_magnitudes(bits, room):
     """The entries in order of magnitude, as (magnitude << 32 | place): a radix sort, by what differs in the bits."""
     here, there = room[0], room[1]
@@ -252,7 +294,7 @@ def sorted_magnitudes(bits, room):
     return here
 
 
-@compiled
+@part
 def sort_by_digit(items, out, shift, counts):
     by, mask = np.uint64(shift), np.uint64(counts.size - 1)
     counts[:] = 0
@@ -268,10 +310,10 @@ def sort_by_digit(items, out, shift, counts):
 
 
 @compiled
-def draw(key, start, numbers):
-    """Random int32 numbers for the elements from `start` on; both that and their count are even. See chance.py."""
-    words = numbers.view(np.uint64)
-    z = key + np.uint64(start // 2) * np.uint64(0x9E3779B97F4A7C15)
+def draw(key, start, halves):
+    """The uint16 halves of a stream from element `start` on; both that and their count are multiples of four."""
+    words = halves.view(np.uint64)
+    z = key + np.uint64(start // 4) * np.uint64(0x9E3779B97F4A7C15)
     for i in range(words.size):
         z += np.uint64(0x9E3779B97F4A7C15)
         words[i] = z
@@ -314,7 +356,7 @@ def average_agreed(base, changes, weights, least):
     return out
 
 
-@compiled
+@part
 def elect(changes, at, votes, sign):
     """1 where the sum of all v_i * x_i is zero or more, else -1; for a tile."""
     scale(changes[0, at : at + sign.size], votes[0], sign)
@@ -324,7 +366,7 @@ def elect(changes, at, votes, sign):
         sign[i] = np.float32(1) if sign[i] >= np.float32(0) else np.float32(-1)
 
 
-@compiled
+@part
 def sum_of_agreeing(changes, at, factors, weights, sign, total, voters):
     """The sum of those f_i * x_i that have the sign, and the sum of the w_i of those; for a tile."""
     total[:] = 0
@@ -335,7 +377,7 @@ def sum_of_agreeing(changes, at, factors, weights, sign, total, voters):
         total[i] *= sign[i]
 
 
-@compiled
+@part
 def add_agreeing(x, factor, weight, sign, total, voters):
     for i in range(total.size):
         agreeing = x[i] * factor * sign[i]
@@ -386,7 +428,7 @@ def mix_columns(tensors, weights):
     return out
 
 
-@compiled
+@part
 def add_product(x, y, out):
     for i in range(out.size):
         out[i] += x[i] * y[i]
@@ -413,13 +455,13 @@ def spread(base, models):
     return out
 
 
-@compiled
+@part
 def add_wide_change(x, base, out):
     for i in range(out.size):
         out[i] += np.float64(x[i]) - np.float64(base[i])
 
 
-@compiled
+@part
 def add_square(x, first, base, mean, squares, differs):
     for i in range(mean.size):
         off = np.float64(x[i]) - np.float64(base[i]) - mean[i]
@@ -443,7 +485,7 @@ def add_own_and_shared(base, deltas, epsilon, factors):
     return out
 
 
-@compiled
+@part
 def count_changed(deltas, at, epsilon, count):
     count[:] = 0
     for k in range(len(deltas)):
@@ -452,7 +494,7 @@ def count_changed(deltas, at, epsilon, count):
             count[i] += np.float32(1) if abs(x[i]) > epsilon else np.float32(0)
 
 
-@compiled
+@part
 def add_changed(x, epsilon, factor, count, out):
     for i in range(out.size):
         own = x[i] * factor if count[i] == np.float32(1) else x[i]
@@ -477,7 +519,7 @@ def add_consensus(base, models, cuts, least, by):
     return out
 
 
-@compiled
+@part
 def count_if_it_matters(x, base, cut, total, matters):
     for i in range(total.size):
         change = np.float64(x[i]) - np.float64(base[i])
@@ -502,19 +544,19 @@ def standing_scores(deltas, low, high):
     return out
 
 
-@compiled
+@part
 def multiply(x, y, out):
     for i in range(out.size):
         out[i] = np.float32(x[i] * y[i])
 
 
-@compiled
+@part
 def add_wide(x, out):
     for i in range(out.size):
         out[i] += np.float64(x[i])
 
 
-@compiled
+@part
 def stand(x, total, low, high, models, standing, agreement):
     over = 1 / (high - low) if high > low else 0.0
     for i in range(total.size):
@@ -524,7 +566,7 @@ def stand(x, total, low, high, models, standing, agreement):
         agreement[i] = change * total[i]
 
 
-@compiled
+@part
 def exp_each(x, spare):
     """In place, for 0 <= x < 700, to 1e-15 of it; in steps that vector units have, which math.exp has not."""
     powers = spare.view(np.int64)
@@ -540,7 +582,7 @@ def exp_each(x, spare):
         x[i] *= spare[i]
 
 
-@compiled
+@part
 def tanh_each(x):
     """In place, to 1e-14 of it: its series where x is small, which products of changes are; else by exp."""
     largest = 0.0
@@ -556,7 +598,7 @@ def tanh_each(x):
         x[i] = small if abs(x[i]) < 0.1 else far if x[i] > 0 else -far
 
 
-@compiled
+@part
 def tanh_of_small(x):
     z = x * x
     p = z * (-17 / 315 + z * (62 / 2835 + z * (-1382 / 155925 + z * (21844 / 6081075))))
@@ -582,7 +624,7 @@ def mean_by_standing(base, deltas, scores, low, high, cuts, largest, by):
     return out
 
 
-@compiled
+@part
 def add_standing(x, scores, low, high, cut, largest, change, total):
     over = 1 / (largest - cut) if largest > cut else 0.0
     for i in range(total.size):
@@ -603,17 +645,18 @@ def count_high_halves(scores, counts):  # adds to int64 [n, 32768, 2], which lea
     for k in range(len(scores)):
         row = counts[k].reshape(-1)
         for at in range(0, scores.shape[1], TILE):
-            count_places(scores[k, at : at + TILE].view(np.uint32), mask, places, row)
+            count_places(scores[k, at : at + TILE], mask, places, row)
 
 
-@compiled
-def count_places(bits, mask, places, counts):
+@part
+def count_places(scores, mask, places, counts):
     """Twice the upper half of each, and 1 more where the lower half is not zero."""
-    for i in range(bits.size):
-        high = np.uint32(np.uint32(bits[i] >> np.uint32(16)) & mask)
-        rest = np.uint32(np.uint32(bits[i] & np.uint32(0xFFFF)) != np.uint32(0))
+    for i in range(scores.size):
+        bits = bits_of(scores[i])
+        high = np.uint32(np.uint32(bits >> np.uint32(16)) & mask)
+        rest = np.uint32(np.uint32(bits & np.uint32(0xFFFF)) != np.uint32(0))
         places[i] = np.uint32(np.uint32(high + high) + rest)
-    for i in range(bits.size):
+    for i in range(scores.size):
         counts[places[i]] += 1
 
 
@@ -624,21 +667,22 @@ def count_low_halves(scores, bins, mask, counts):  # adds to int64 [n, cuts, 655
     for k in range(n):
         for j in range(bins.shape[1]):
             for at in range(0, m, TILE):
-                found = take_inside(scores[k, at : at + TILE].view(np.uint32), bins[k, j], np.uint32(mask), inside)
+                found = take_inside(scores[k, at : at + TILE], bins[k, j], np.uint32(mask), inside)
                 count_each(inside[:found], counts[k, j])
 
 
-@compiled
-def take_inside(bits, high, mask, out):
+@part
+def take_inside(scores, high, mask, out):
     """Gather the lower halves of those whose upper half is `high`; how many these are. No branch to be guessed."""
     found = 0
-    for i in range(bits.size):
-        out[found] = np.uint16(bits[i])
-        found += np.uint32(np.uint32(bits[i] >> np.uint32(16)) & mask) == high
+    for i in range(scores.size):
+        bits = bits_of(scores[i])
+        out[found] = np.uint16(bits)
+        found += np.uint32(np.uint32(bits >> np.uint32(16)) & mask) == high
     return found
 
 
-@compiled
+@part
 def count_each(numbers, counts):
     for i in range(numbers.size):
         counts[numbers[i]] += 1
@@ -656,7 +700,7 @@ def absolute_sums(tensors):
     return out
 
 
-@compiled
+@part
 def add_magnitudes(x, lanes):
     for i in range(x.size):
         lanes[i] += np.float64(abs(x[i]))
@@ -688,7 +732,7 @@ def count_own_and_shared(deltas, epsilon):  # int64 [n, 2]
     return out
 
 
-@compiled
+@part
 def own_and_shared(x, epsilon, count):
     own, changed = np.int32(0), np.int32(0)
     for i in range(count.size):
@@ -707,7 +751,7 @@ def gram(tensors):
     return out
 
 
-@compiled
+@part
 def inner_product(x, y, lanes):
     lanes[:] = 0
     for at in range(0, x.size, LANES):
@@ -715,7 +759,7 @@ def inner_product(x, y, lanes):
     return halved(lanes)
 
 
-@compiled
+@part
 def add_products(x, y, lanes):
     for i in range(x.size):
         lanes[i] += np.float64(x[i]) * np.float64(y[i])
@@ -747,7 +791,7 @@ def column_grams(tensors, row):
     return out
 
 
-@compiled
+@part
 def halved(lanes):
     """The sum of LANES numbers, which are used up."""
     length = lanes.size
@@ -773,13 +817,13 @@ def importance(base, model, row):
     return out
 
 
-@compiled
+@part
 def weigh(x, y, factor, out):
     for i in range(out.size):
         out[i] = np.float32(abs(np.float64(x[i]) - np.float64(y[i])) * factor)
 
 
-@compiled
+@part
 def soften(x, out, powers, lanes):
     """Softmax in float64, with 1e-8 added."""
     top = x[0]
@@ -806,13 +850,13 @@ def soften(x, out, powers, lanes):
         out[i] = out[i] * share + 1e-8
 
 
-@compiled
+@part
 def add_all(x, lanes):
     for i in range(x.size):
         lanes[i] += x[i]
 
 
-@compiled
+@part
 def divergence(p, q, lanes):
     """The sum of p log(p / q), as that of p log(p / q) - (p - q): no term is negative, and no digits cancel."""
     apart = 0.0
@@ -827,13 +871,13 @@ def divergence(p, q, lanes):
     return max(halved(lanes), 0.0)
 
 
-@compiled
+@part
 def add_far(p, q, lanes):
     for i in range(p.size):
         lanes[i] += p[i] * np.log(p[i] / q[i]) - (p[i] - q[i])
 
 
-@compiled
+@part
 def add_near(p, q, lanes):
     for i in range(p.size):  # log(p / q) = 2 artanh(s)
         s = (p[i] - q[i]) / (p[i] + q[i])

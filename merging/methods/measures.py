@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merging.methods.arrays import Array, Counts, Sums
-from merging.methods.parts import ALL, NONE, NOTHING, Band, forms, gram, sums_around
+from merging.methods.parts import ALL, NONE, NOTHING, Band, forms, grams, sums_around
 from merging.methods.spec import Block, Pass, Settings, Shape
 
 HIGH_BINS, LOW_BINS = 2**15, 2**16  # of the bits of a positive float32, split in two
@@ -145,27 +145,27 @@ def value(high: int, low: int) -> float:
 
 def sums_of_changes(grains: Iterator[Block], keep: Callable[[Block], Array]) -> Sums:
     """The sums of magnitudes of all changes and of those that `keep` keeps, by model: float64 [grains, 2, n]."""
-    return np.stack([sums_around(g.deltas, keep(g)) for g in grains])
+    return np.concatenate([sums_around(g.deltas, keep(g)) for g in grains])
 
 
 def products(grains: Iterator[Block]) -> Sums:
     """Inner products of the models with each other: float64 [grains, n, n]."""
-    return np.stack([gram(g.models) for g in grains])
+    return np.concatenate([grams(g.models) for g in grains])
 
 
 def products_of_deltas(grains: Iterator[Block]) -> Sums:
     """Inner products of what the models changed: float64 [grains, n, n]."""
-    return np.stack([gram(g.deltas) for g in grains])
+    return np.concatenate([grams(g.deltas) for g in grains])
 
 
 def products_with_base(grains: Iterator[Block]) -> Sums:
     """Inner products of the base and the models with each other, the base first: float64 [grains, 1 + n, 1 + n]."""
-    return np.stack([gram(g.wide) for g in grains])
+    return np.concatenate([grams(g.wide) for g in grains])
 
 
 def products_from_base(grains: Iterator[Block]) -> Sums:
     """The same of what the models changed where there is a base, else of the models: float64 [grains, n, n]."""
-    return np.stack([gram(g.deltas if g.has_base else g.models) for g in grains])
+    return np.concatenate([grams(g.deltas if g.has_base else g.models) for g in grains])
 
 
 def l1_factors(before: Sequence[float], after: Sequence[float]) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """The steps that merge methods are made of: pure functions over one block.
 
-Here is what each of them means. loops.py has them for the CPU, tiles.py the most used ones for bfloat16 as it is
-stored, gpu.py has them for a GPU; all give the same bits. Arrays are float32, [n, m] for the same m elements of n
-models, or [m].
+Here is what each of them means. loops.py has them for the CPU, tile_sums.py and tile_measures.py the most used ones for
+bfloat16 as it is stored, gpu.py has them for a GPU; all give the same bits. Arrays are float32, [n, m] for the same m
+elements of n models, or [m].
 """
 
 import math
@@ -209,10 +209,13 @@ def absolute_sums(tensors: Array) -> Sums:
 
 
 def sums_around(tensors: Array, kept: Array) -> Sums:
-    """The sums of magnitudes of each of the stack, and of what is kept of each: float64 [2, n]."""
+    """The sums of magnitudes of each of the stack, and of what is kept of each: float64 [grains, 2, n].
+
+    It is one grain, unless the stack is as it is stored: then a stretch of it may have several (blocks.py).
+    """
     if forms(tensors, kept) is stored:
         return stored.sums_around(tensors, kept)
-    return np.stack([absolute_sums(tensors), absolute_sums(kept)])
+    return np.stack([absolute_sums(tensors), absolute_sums(kept)])[None]
 
 
 def square_sums(tensors: Array) -> Sums:
@@ -225,6 +228,11 @@ def gram(tensors: Array) -> Sums:
     """The inner products of each of the stack with each: float64 [n, n]."""
     found: Sums = forms(tensors).gram(tensors)
     return found
+
+
+def grams(tensors: Array) -> Sums:
+    """The same by grain, as in sums_around: float64 [grains, n, n]."""
+    return stored.grams(tensors) if forms(tensors) is stored else gram(tensors)[None]
 
 
 def row_grams(tensors: Array, row: int) -> Sums:

@@ -88,8 +88,8 @@ class Block:
         return deltas
 
 
-# Looks at some grains of a tensor. Returns counts (int64), or one row of sums for each grain (float64); the engine
-# adds these up over the tensor, and sends the total to the measure.
+# Looks at some grains of a tensor; a block that is as stored may hold several. Returns counts (int64), or one row of
+# sums for each grain (float64); the engine adds these up over the tensor, and sends the total to the measure.
 Pass = Callable[[Iterator[Block]], Found]
 Measure = Callable[[Shape, Settings], Generator[Pass, Any, Measured]]
 Granularity = Literal["element", "row", "tensor", "matrix"]  # what a kernel must see at once; see `method`

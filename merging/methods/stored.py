@@ -1,28 +1,26 @@
 """Blocks of bfloat16 models as they are stored, widened only where a step uses them (tiles.py), never as a whole.
 
-Kernels see arrays. The steps that tiles.py has take these as they are; for all other steps, and for arithmetic, they
-become the float32 arrays that they stand for.
+Kernels see arrays. The steps that tile_sums.py and tile_measures.py have take these as they are; for all other steps,
+and for arithmetic, they become the float32 arrays that they stand for.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from merging.methods import loops, tiles
+from merging.methods import loops, tile_measures, tile_sums, tiles
 from merging.methods.arrays import Array, Counts, Sums
-from merging.methods.tiles import ALL, BETWEEN, BY_CHANCE
+from merging.methods.tiles import Between, ByChance
 
 Halves: TypeAlias = NDArray[np.uint16]
 Keys: TypeAlias = NDArray[np.uint64]
-Chosen: TypeAlias = tuple[int, Array, Array, Keys, Sums, int]  # the last fields of tiles.Rows
-NO_FLOATS, NO_KEYS, NO_LIMITS = np.empty(0, np.float32), np.empty(0, np.uint64), np.empty(0, np.float64)
+NOTHING = np.float32(-0.0)  # added to any number it changes nothing
 INFINITE = 0x7F80  # the upper half of infinity; that of what is not a number is larger, up to 127 more
-EVERYTHING: Chosen = (ALL, NO_FLOATS, NO_FLOATS, NO_KEYS, NO_LIMITS, 0)
 
 
 class Lazy:
@@ -60,6 +58,7 @@ class Store:
     begins: "NDArray[np.int64]"
     count: int
     check: Callable[[float], None] | None = None  # of the largest magnitude, while that has not been looked at
+    grain: int = 2**62  # elements whose sums are apart from those of others
     is_by_tiles: bool = True  # nothing of it was widened as a whole
 
     @property
@@ -76,7 +75,7 @@ class Store:
         self.settle()
         self.is_by_tiles = False
         out = np.empty((len(self.begins), self.count), np.float32)
-        tiles.write_rows(self.rows.spec, out)
+        tiles.write_rows(*self.rows.whole, out)
         return out
 
     @property
@@ -131,15 +130,21 @@ class Rows(Lazy):
     store: Store
     which: slice
     base: Row | None = None
-    chosen: Chosen = EVERYTHING
+    chosen: Between | ByChance | None = None  # None: all
 
     @property
     def is_whole(self) -> bool:
-        return self.chosen is EVERYTHING
+        return self.chosen is None
+
+    @property
+    def is_change(self) -> bool:
+        """All of what the inputs changed."""
+        return self.base is not None and self.is_whole
 
     def is_chosen_of(self, other: "Rows") -> bool:
-        mine, theirs = self.base and self.base.index, other.base and other.base.index
-        return self.store is other.store and self.which == other.which and mine == theirs and other.is_whole
+        if self.base is None or other.base is None or not other.is_whole:
+            return False
+        return self.store is other.store and self.which == other.which and self.base.index == other.base.index
 
     @property
     def is_stored(self) -> bool:
@@ -172,10 +177,14 @@ class Rows(Lazy):
         return self.store.begins[self.which]
 
     @property
-    def spec(self) -> tiles.Rows:
-        """For the compiled loops."""
-        base = -1 if self.base is None else self.base.begin
-        return tiles.Rows(self.store.flat, self.begins, base, *self.chosen)
+    def whole(self) -> "tuple[Halves, NDArray[np.int64], int]":
+        """For the compiled loops: all of the rows."""
+        return self.store.flat, self.begins, -1 if self.base is None else self.base.begin
+
+    @property
+    def kept(self) -> tuple[Any, ...]:
+        """For the compiled loops: what is kept of them, also where that is all."""
+        return tuple(self.chosen or Between(np.zeros(len(self), np.float32), np.full(len(self), np.inf, np.float32)))
 
     @cached_property
     def plain(self) -> Array:
@@ -185,7 +194,10 @@ class Rows(Lazy):
         self.store.settle()
         self.store.is_by_tiles = False
         out = np.empty((len(self), self.store.count), np.float32)
-        tiles.write_rows(self.spec, out)
+        if self.chosen is None:
+            tiles.write_rows(*self.whole, out)
+        else:
+            tiles.write_kept(*self.whole, self.kept, out)
         return out
 
 
@@ -214,91 +226,90 @@ class Pending(Lazy):
         return largest
 
 
-# The steps of parts.py. Where rows are not as tiles.py wants them, those of loops.py do.
+# The steps of parts.py. Where rows are not as the loops on tiles want them, those of loops.py do.
 
 
 def weighted_sum(tensors: Any, weights: Array) -> Any:
-    if not isinstance(tensors, Rows):
+    if not (isinstance(tensors, Rows) and tensors.is_stored):
         return loops.weighted_sum(plain(tensors), weights)
-    return Pending(lambda out: tiles.weighted_sum(tensors.spec, weights, out), tensors.store, (tensors,))
+    flat, begins, _ = tensors.whole
+    return Pending(partial(tile_sums.weighted_sum, flat, begins, weights), tensors.store, (tensors,))
 
 
 def add_weighted(base: Any, tensors: Any, weights: Array) -> Any:
-    if not (isinstance(base, Row) and isinstance(tensors, Rows)):
+    if not (isinstance(base, Row) and isinstance(tensors, Rows) and tensors.base is not None):
         return loops.add_weighted(plain(base), plain(tensors), weights)
-    return Pending(lambda out: tiles.add_weighted(base.begin, tensors.spec, weights, out), base.store, (base, tensors))
+    if tensors.is_whole and tensors.base.index == base.index:
+        return added_changes(tensors, weights, NOTHING)
+    given = *tensors.whole, tensors.kept, weights, base.begin
+    return Pending(partial(tile_sums.add_kept, *given), base.store, (base, tensors))
 
 
 def add_changes(base: Any, models: Any, weights: Array) -> Any:
     changes = models - base
     if not isinstance(changes, Rows):
         return loops.add_changes(plain(base), plain(models), weights)
-    return Pending(lambda out: tiles.add_changes(base.begin, changes.spec, weights, out), base.store, (base, changes))
+    return added_changes(changes, weights, np.float32(0))
+
+
+def added_changes(changes: Rows, weights: Array, start: np.float32) -> Pending:
+    return Pending(partial(tile_sums.add_changes, *changes.whole, weights, start), changes.store, (changes,))
 
 
 def blend(x: Any, y: Any, of_x: Any, of_y: Any) -> Any:
     if not (isinstance(x, Row) and isinstance(y, Row)):
         return loops.blend(plain(x), plain(y), of_x, of_y)
-    both = x.store.rows.spec
-    return Pending(lambda out: tiles.blend(both, x.begin, y.begin, of_x, of_y, out), x.store, (x, y))
+    return Pending(partial(tile_sums.blend, x.store.flat, x.begin, y.begin, of_x, of_y), x.store, (x, y))
 
 
 def add_agreed(base: Any, changes: Any, factors: Array, weights: Array, divide: bool, by: Any) -> Any:
-    if not (isinstance(base, Row) and isinstance(changes, Rows)):
+    if not (isinstance(base, Row) and isinstance(changes, Rows) and changes.base is not None):
         return loops.add_agreed(plain(base), plain(changes), factors, weights, divide, by)
-    given = base.begin, changes.spec, factors, weights, divide, by
-    return Pending(lambda out: tiles.add_agreed(*given, out), base.store)  # what is not a number has no sign to agree
+    given = *changes.whole, changes.kept, base.begin, factors, weights, divide, by
+    return Pending(partial(tile_sums.add_agreed, *given), base.store)  # what is not a number has no sign to agree
 
 
 def keep_between(tensors: Any, low: Array, high: Array) -> Any:
-    if not isinstance(tensors, Rows) or not tensors.is_whole:
+    if not (isinstance(tensors, Rows) and tensors.is_change):
         return loops.keep_between(plain(tensors), low, high)
-    return replace(tensors, chosen=(BETWEEN, low, high, NO_KEYS, NO_LIMITS, 0))
+    return replace(tensors, chosen=Between(low, high))
 
 
 def keep_by_chance(tensors: Any, keys: Keys, below: Sums, start: int) -> Any:
-    if not isinstance(tensors, Rows) or not tensors.is_whole:
+    if not (isinstance(tensors, Rows) and tensors.is_change):
         return loops.keep_by_chance(plain(tensors), keys, below, start)
-    return replace(tensors, chosen=(BY_CHANCE, NO_FLOATS, NO_FLOATS, keys, below, start))
-
-
-def absolute_sums(tensors: Any) -> Sums:
-    if not isinstance(tensors, Rows):
-        found: Sums = loops.absolute_sums(plain(tensors))
-        return found
-    sums: Sums = tiles.absolute_sums(tensors.spec, tensors.store.count)
-    tensors.store.told(bool(np.isfinite(sums).all()), tensors)
-    return sums
+    return replace(tensors, chosen=ByChance(keys, below, start))
 
 
 def sums_around(tensors: Any, kept: Any) -> Sums:
     if not (isinstance(kept, Rows) and isinstance(tensors, Rows) and kept.is_chosen_of(tensors)):
-        return np.stack([absolute_sums(tensors), absolute_sums(kept)])
-    sums: Sums = tiles.sums_around(kept.spec, kept.store.count)
-    kept.store.told(bool(np.isfinite(sums).all()), tensors)
+        return np.stack([loops.absolute_sums(plain(tensors)), loops.absolute_sums(plain(kept))])[None]
+    store = kept.store
+    sums: Sums = tile_measures.sums_around(*kept.whole, kept.kept, store.count, store.grain)
+    store.told(bool(np.isfinite(sums).all()), tensors)
     return sums
 
 
-def gram(tensors: Any) -> Sums:
-    if not isinstance(tensors, Rows):
-        found: Sums = loops.gram(plain(tensors))
+def grams(tensors: Any) -> Sums:
+    if not (isinstance(tensors, Rows) and tensors.is_whole):
+        found: Sums = loops.gram(plain(tensors))[None]
         return found
-    products: Sums = tiles.gram(tensors.spec, tensors.store.count)
+    products: Sums = tile_measures.grams(*tensors.whole, tensors.store.count, tensors.store.grain)
     tensors.store.told(bool(np.isfinite(products).all()), tensors)
     return products
 
 
 def count_high_halves(scores: Any, counts: Counts) -> None:
-    if isinstance(scores, Rows):
-        tiles.count_high_halves(scores.spec, scores.store.count, counts)
+    if isinstance(scores, Rows) and scores.is_whole:
+        tile_measures.count_high_halves(*scores.whole, scores.store.count, counts.reshape(len(counts), -1))
         scores.store.told(not counts[:, INFINITE : INFINITE + 128].any(), scores)
     else:
         loops.count_high_halves(plain(scores), counts)
 
 
 def count_low_halves(scores: Any, bins: Any, mask: int, counts: Counts) -> None:
-    if isinstance(scores, Rows):
-        tiles.count_low_halves(scores.spec, scores.store.count, bins, mask, counts)
+    if isinstance(scores, Rows) and scores.is_whole:
+        tile_measures.count_low_halves(*scores.whole, scores.store.count, bins, mask, counts)
     else:
         loops.count_low_halves(plain(scores), bins, mask, counts)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from merging.device import Cpu
-from merging.methods import METHODS, tiles
+from merging.methods import METHODS, loops, tile_measures, tile_sums, tiles
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, compute
 from merging.methods.stored import Pending, Rows
@@ -94,3 +94,14 @@ def test_arithmetic_makes_arrays():
         ((rows[1:] - rows[0])[1], wide[2] - wide[0]), (rows[2] - rows[1], wide[2] - wide[1]),
     ):  # fmt: skip
         assert isinstance(ours, np.ndarray) and np.array_equal(ours, plain_one)
+
+
+def test_what_is_compiled_is_out_of_date_when_any_file_with_loops_changes():
+    own = loops.njit(cache=True)(len_of)._cache._cache_file
+    assert "_source_stamp" in vars(own)  # Numba's, by which it knows: of the function's own file
+    for loop in (loops.widen_bf16, tile_sums.blend, tile_measures.grams, tiles.write_rows):
+        assert loop._cache._cache_file._source_stamp == loops.SOURCES.hexdigest()
+
+
+def len_of(x):
+    return len(x)

@@ -1,8 +1,8 @@
 """Which entries are kept by chance: SplitMix64 read by position, so that no order of work changes them.
 
 A stream belongs to (seed, model, tensor): its key is the first 8 bytes of BLAKE2b of these. Word i of it is the key
-plus (i + 1) golden steps, mixed; it serves entry 2i with its lower half and entry 2i + 1 with its upper one. The lower
-31 bits of a half are the entry's number; it is kept when that is below its probability times 2^31, rounded.
+plus (i + 1) golden steps, mixed; the stream is the bits of one word after the other, the lowest first. The 31 bits from
+bit 16 i on are the number of entry i; it is kept when that is below its probability times 2^31, rounded.
 """
 
 import hashlib
@@ -17,9 +17,10 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # from https://prng.di.unimi.it/splitmix
 
 def kept(seed: int, tensor: str, model: int, probabilities: Array) -> Array:
     """True for what is kept, in the shape of the probabilities."""
-    words = mixed(key(seed, tensor, model), (probabilities.size + 1) // 2)
-    numbers = np.stack([words, words >> np.uint64(32)], axis=1).ravel() % np.uint64(2**31)
-    return numbers[: probabilities.size].reshape(probabilities.shape) < np.rint(probabilities * 2**31)
+    words = mixed(key(seed, tensor, model), probabilities.size // 4 + 1)
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little")
+    numbers = np.lib.stride_tricks.sliding_window_view(bits, 31)[: 16 * probabilities.size : 16] @ (2 ** np.arange(31))
+    return numbers.reshape(probabilities.shape) < np.rint(probabilities * 2**31)
 
 
 def key(seed: int, tensor: str, model: int) -> int:
