@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from merging.methods.loops import LANES, add_wide, compiled, halved
-from merging.methods.tiles import TILE, load_all
+from merging.methods.tiles import TILE, load
 
 NONE = np.float32(0)
 BYTES = 64  # signs that are counted in a byte at a time, which holds 255
@@ -83,9 +83,9 @@ def tiles_and_room(rows):
 
 @compiled
 def load_stored(flat, begins, at, size, tiles):
-    load_all(flat, begins[0], -1, at, tiles[0, :size])
+    load(flat, begins[0], -1, at, tiles[0, :size])
     for k in range(1, begins.size):
-        load_all(flat, begins[k], begins[0], at, tiles[k, :size])
+        load(flat, begins[k], begins[0], at, tiles[k, :size])
 
 
 @compiled

@@ -24,7 +24,7 @@ LEAST_SPREAD = 2.0**-133  # the least float32 whose upper half is not zero
 R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12, R13 = (1 / math.factorial(n) for n in range(2, 14))  # of e^x
 MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 without its sign
 
-# Of all files here: what is compiled holds parts of several, and is out of date when one of these changes.
+# Of all files here: what is compiled holds parts of several, and is out of date when one of them changes.
 SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
 
 njit: Callable[..., Any] = partial(numba.njit, nogil=True, error_model="numpy", no_cfunc_wrapper=True)  # untyped
@@ -33,9 +33,16 @@ part = njit(no_cpython_wrapper=True)  # compiled into the loops that call it; Py
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Kept on the disk: only the first merge of a machine waits for it, and only for what it uses."""
-    found = njit(cache=True)(function)
-    found._cache._cache_file._source_stamp = SOURCES.hexdigest()  # Numba's is of the function's own file
+    found = njit(cache=True)(function)  # whose stamp would be of the function's own file alone
+    found._cache._cache_file._source_stamp = stamp_of(Path(function.__code__.co_filename))
     return found
+
+
+def stamp_of(file: Path) -> str:
+    """By which the cache knows what is compiled of a file."""
+    stamp = SOURCES.copy()
+    stamp.update(file.read_bytes())
+    return stamp.hexdigest()
 
 
 @intrinsic

@@ -1,5 +1,6 @@
 """What is computed of bfloat16 blocks as they are stored has the bits of what is computed of them widened."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_what_is_compiled_is_out_of_date_when_any_file_with_loops_changes():
     own = loops.njit(cache=True)(len_of)._cache._cache_file
     assert "_source_stamp" in vars(own)  # Numba's, by which it knows: of the function's own file
     for loop in (loops.widen_bf16, tile_sums.blend, tile_measures.grams, tiles.write_rows):
-        assert loop._cache._cache_file._source_stamp == loops.SOURCES.hexdigest()
+        assert loop._cache._cache_file._source_stamp == loops.stamp_of(Path(loop.py_func.__code__.co_filename))
 
 
 def len_of(x):
