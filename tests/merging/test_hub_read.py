@@ -147,7 +147,8 @@ def test_a_rate_limit_is_waited_for_but_not_for_ever(repo: HubRepo, server: Loca
     server.requests.clear()
     with pytest.raises(MergeError, match="Try again in 300 seconds"):
         repo.read(FILE, 1_500_000, 1_500_001)
-    assert len(server.requests) == 1
+    asked = [one for one in server.requests if one.path.startswith("/api/")]  # a read of another test may straggle
+    assert len(asked) == 1
 
 
 def test_nobody_asks_before_the_limit_ends(repo: HubRepo, server: LocalHub):
@@ -351,7 +352,8 @@ def test_without_a_text_a_search_finds_models_that_can_be_merged_in_one_call(ser
     server.requests.clear()
     found = ANYONE.search("  ")
     assert found[0] == f"{repo_id}-a" and len(found) <= 10 and f"{repo_id}-b" not in found
-    assert len(server.requests) == 1
+    asked = [one for one in server.requests if one.path.startswith("/api/")]  # a read of another test may straggle
+    assert len(asked) == 1
 
 
 CARD = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n# x\n"
