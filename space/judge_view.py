@@ -24,7 +24,7 @@ EMPTY = view.empty(
 )
 ABOUT = {
     "score": "The merge of the recipe as it stands, made in memory, beside its base and parents, their uniform soup "
-    "and their logit ensemble.",
+    "and their logit ensemble. When this merge is made, Publish offers to put its scores into the card.",
     "search": "Lambdas are chosen on one half of the set; the other half, which no trial sees, reports them.",
     "path": "The loss at 7 points of the straight line between two models, beside the chord that one would expect.",
     "soup": "Begins with the best model alone and keeps each other that does not make it worse, on one half of the "
@@ -96,7 +96,7 @@ def scores(answer: Answer, job: Job) -> str:
 
 
 def on_which(tree: Mapping[str, Any]) -> str:
-    return f"{tree['name']}, n = {tree['examples']:,}. Bars and brackets are 95 % bootstrap intervals."
+    return f"On {tree['name']}, n = {tree['examples']:,}. Thin bars and brackets are 95 % bootstrap intervals."
 
 
 def verdict(found: Mapping[str, Any], what: str) -> str:
@@ -133,7 +133,9 @@ def interval(measure: str, found: Mapping[str, float]) -> str:
     low, high = found["low"], found["high"]
     if MEASURES[measure].is_share:
         return f"{100 * found['value']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-    return f"{found['value']:.3g} ({low:.3g} to {high:.3g})"
+    if measure == "ece":
+        return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
+    return f"{found['value']:.3g} ({low:.2g} to {high:.2g})"
 
 
 def compared(found: Mapping[str, Any]) -> str:
@@ -143,7 +145,13 @@ def compared(found: Mapping[str, Any]) -> str:
     charts = "".join(task_chart(rows, number, measure) for number in range(len(rows[0]["tasks"])))
     said = {"exact": "Exact match: answers right to the letter, in percent.", "nll": "Loss (NLL), in nats per token: "
             "less is better.", "accuracy": "Accuracy: the right option is the likeliest, in percent."}  # fmt: skip
-    return f'<p class="help chart-head">{said[measure]}</p><div class="charts">{charts}</div>{table(rows)}'
+    across = columns_for(len(rows[0]["tasks"]))
+    return f'<p class="help chart-head">{said[measure]}</p><div class="charts {across}">{charts}</div>{table(rows)}'
+
+
+def columns_for(charts: int) -> str:
+    """So that no chart stands alone in the last line where that can be helped."""
+    return "one" if charts == 1 else "two" if charts in (2, 4) else "three"
 
 
 def best_told(rows: Sequence[Row]) -> str:
@@ -277,11 +285,11 @@ def path(answer: Answer, job: Job) -> str:
     barriers = {one["task"]: one for one in answer["barriers"]}
     words = path_sentence(answer) if barriers else f"From {answer['first']} to {answer['second']}"
     small = (
-        f"{took(job)}{answer['set']['name']}, n = {answer['set']['examples']:,}. Loss (NLL) in nats per token; the "
+        f"{took(job)}On {answer['set']['name']}, n = {answer['set']['examples']:,}. Loss (NLL) in nats per token; the "
         "thin line is the chord."
     )
     plots = "".join(path_plot(answer, task, barriers.get(task)) for task in answer["losses"])
-    return head(words, small) + f'<div class="charts plots">{plots}</div>'
+    return head(words, small) + f'<div class="charts {columns_for(len(answer["losses"]))}">{plots}</div>'
 
 
 def path_sentence(answer: Answer) -> str:

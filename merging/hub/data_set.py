@@ -32,7 +32,10 @@ def read_data_file(hub: Hub, place: str, max_bytes: int) -> bytes:
 
     def read() -> bytes:
         with get_session().stream("GET", url, headers=headers, timeout=hub.client.timeout) as answer:
-            hf_raise_for_status(answer)
+            try:
+                hf_raise_for_status(answer)
+            except EntryNotFoundError:
+                raise MergeError(f"The data set {repo} has no file {file}. Its page on the Hub lists them.") from None
             read = bytearray()
             for chunk in answer.iter_bytes():
                 read += chunk
@@ -47,5 +50,3 @@ def read_data_file(hub: Hub, place: str, max_bytes: int) -> bytes:
         raise MergeError(
             f"There is no data set {repo} on the Hub, or your account cannot see it. Check the spelling{way}."
         ) from None
-    except EntryNotFoundError:
-        raise MergeError(f"The data set {repo} has no file {file}. Its page on the Hub lists them.") from None

@@ -7,16 +7,18 @@ from typing import Any
 
 import gradio as gr
 
+from merging.card_scores import OwnScores, with_scores
 from merging.errors import MergeError
 from merging.recipe import all_models, parse_recipe
 from space import judge_view, view
 from space.form import from_recipe
 from space.jobs import Job
 from space.judge import WHATS, Ask
-from space.judge_files import to_csv, to_json
+from space.judge_files import card_scores, to_csv, to_json
 from space.pages.book import MAX_FILE_BYTES
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
 from space.pages.jobs import JobsStage
+from space.pages.publish import PublishStage, without_front_matter
 from space.pages.recipe import SAVE, RecipeColumn, current, shown_form, texts
 
 QUESTIONS = [("Score", "score"), ("Search lambdas", "search"), ("Path", "path"), ("Greedy soup", "soup")]
@@ -287,6 +289,30 @@ def wire_judge(
     jobs.open.click(
         judging.opened, jobs.chosen, [shared.tabs, stage.shown, stage.what, *stage.asked, *stage.looked], **QUICK
     )
+
+
+def wire_scores(stage: PublishStage, tab: gr.Tab, desk: Desk, shared: Shared) -> None:
+    """Scores on their way into the card: an offer at Publish, where the recipe of the merge was scored."""
+
+    def section(request: gr.Request, token: Token, finished: str) -> OwnScores | None:
+        viewer = desk.viewer(request, token)
+        job = desk.find(finished, viewer)
+        answer = desk.service.judge.scores_of_merge(job, viewer) if job is not None else None
+        return card_scores(answer) if answer else None
+
+    @told()
+    def offer_scores(request: gr.Request, token: Token, finished: str) -> Any:
+        return gr.update(visible=section(request, token, finished) is not None)
+
+    @told()
+    def put_scores(request: gr.Request, token: Token, finished: str, wanted: bool, card: str) -> list[str]:
+        """The card with the scores or without them; what else was edited in it stays."""
+        card = with_scores(card, section(request, token, finished) if wanted else None)
+        return [card, without_front_matter(card)]
+
+    tab.select(offer_scores, shared.finished, stage.scores, **QUICK)
+    stage.scores.input(put_scores, [shared.finished, stage.scores, stage.card], [stage.card, stage.preview], **QUICK)
+    gr.on([stage.remake.click, shared.finished.change], lambda: False, None, stage.scores, **QUICK)  # as for votes
 
 
 def asked(what: str) -> list[Any]:

@@ -62,8 +62,19 @@ def test_the_sample_and_what_is_too_large(service):
 
 
 def test_a_data_set_is_read_with_the_viewers_own_access(service, hub):
-    with pytest.raises(MergeError, match=r"no data set ada/words on the Hub.*or sign in"):
-        service.judge.use_lines("ada/words/test.jsonl", "", ANYONE)
+    file = "test/words.jsonl"
+    if hub.store.find("ada/words") is None:
+        hub.store.create_repo("ada/words", private=True)
+        hub.store.commit("ada/words", {file: LINES.encode()}, message="lines")
+    for place in (f"ada/words/{file}", f"https://huggingface.co/datasets/ada/words/blob/main/{file}"):
+        name = service.judge.use_lines(place, "", ADA)
+        assert service.judge.held_out(name, ADA).name == "words.jsonl"
+    for viewer, way in ((ANYONE, "spelling, or sign in"), (BOB, "spelling.")):
+        with pytest.raises(MergeError, match=f"no data set ada/words on the Hub.*{way}"):
+            service.judge.use_lines(f"ada/words/{file}", "", viewer)
+        assert service.judge.latest_set(viewer) == ""
+    with pytest.raises(MergeError, match=r"ada/words has no file other\.jsonl"):
+        service.judge.use_lines("ada/words/other.jsonl", "", ADA)
 
 
 def test_sets_and_scores_go_with_their_owner_to_the_sign_in(tmp_path):

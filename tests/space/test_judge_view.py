@@ -25,8 +25,9 @@ def at(value, low, high):
 
 
 def task(name, value):
-    return {"task": name, "examples": 20, "tokens": 40, "nll": at(1 - value, 0.1, 1.2), "exact": at(value, 0.1, 1.0),
-            "perplexity": at(2.0, 1.0, 3.0), "accuracy": None, "ece": at(0.1, 0.0, 0.2), "ece_of": "tokens"}  # fmt: skip
+    return {"task": name, "examples": 20, "tokens": 40, "nll": at(1 - value, 0.1, 1.2),
+            "exact": at(value, 0.1, 1.0), "perplexity": at(2.0, 1.0, 3.0), "accuracy": None,
+            "ece": at(0.1, 0.0, 0.2), "ece_of": "tokens"}  # fmt: skip
 
 
 def rows(*names):
@@ -89,8 +90,9 @@ def test_scores_say_what_is_clear_and_what_is_not():
 def test_a_path_says_whether_there_is_a_barrier():
     tree = {"name": "set", "examples": 8, "tasks": {"all": 8}}
     height = at(2.9, 2.0, 3.5)
-    answer = {"what": "path", "set": tree, "first": "a/b", "second": "a/c", "shares": [0, 0.5, 1], "colours": ["c1", "c2"],
-              "losses": {"all": [at(1, 1, 1), at(4, 4, 4), at(1, 1, 1)]}, "is_from_base": False, "is_whole": True,
+    answer = {"what": "path", "set": tree, "first": "a/b", "second": "a/c", "shares": [0, 0.5, 1],
+              "colours": ["c1", "c2"], "losses": {"all": [at(1, 1, 1), at(4, 4, 4), at(1, 1, 1)]},
+              "is_from_base": False, "is_whole": True,
               "barriers": [{"task": "all", "height": height, "at": 0.5, "is_clear": True}]}  # fmt: skip
     assert "There is a barrier, 2.9 nats above the chord" in panel(job("path"), answer)
     answer["barriers"] = [{"task": "all", "height": at(0.01, -0.1, 0.1), "at": 0.5, "is_clear": False}]
