@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from evaluation.dials import dials_of
-from evaluation.held_out import HeldOut, parse_held_out, split
+from evaluation.held_out import HeldOut, only, parse_held_out, split
 from evaluation.path import between
 from evaluation.statistics import MEASURES
 from evaluation.subject import soup_of
@@ -55,6 +55,7 @@ class Ask:
     high: float = 1.2
     first: str = ""  # the ends of a path; empty: the base and a fine-tune
     second: str = ""
+    tasks: tuple[str, ...] = ()  # of the set; none: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Judge:
         self.queue.refuse_too_many(viewer.owner)
         if not set_name:
             raise MergeError("Choose a held-out set first: paste lines, upload a file, or take the sample.")
-        held_out, typed = self.held_out(set_name, viewer), parse_recipe(recipe_yaml)
+        held_out, typed = only(self.held_out(set_name, viewer), ask.tasks), parse_recipe(recipe_yaml)
         refuse_odd(ask, held_out, typed)
         used = used_recipe(typed, ask)
         with opened(used, self.hub_for(viewer.token).hurried(), self.settings) as checkpoints:
@@ -167,7 +168,8 @@ class Judge:
 def read_ask(raw: Mapping[str, Any]) -> Ask:
     """From JSON; a question from another version of the app has what it has."""
     known = {one.name for one in fields(Ask)}
-    return Ask(**{name: value for name, value in raw.items() if name in known})
+    given = {name: value for name, value in raw.items() if name in known}
+    return Ask(**{**given, "tasks": tuple(given.get("tasks", ()))})
 
 
 def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:

@@ -69,11 +69,11 @@ def tick(at: float, y: float) -> str:
 
 def curve(
     losses: Sequence[float], total: int, chord: Sequence[float], colours: tuple[str, str], ends: tuple[str, str],
-    barrier: tuple[float, str] | None, told: str,
+    barrier: float | None, told: str,
 ) -> str:  # fmt: skip
     """The loss at points of a line between two models, from the left to the right, with the chord as a thin line.
 
-    `barrier` is where a vertical mark from the chord to the curve stands, as a share of the line, and what it says.
+    `barrier` is where a vertical mark from the chord to the curve stands, as a share of the line.
     """
     axis = Axis.of([*losses, *chord])
     places = [100 * i / max(total - 1, 1) for i in range(len(losses))]
@@ -87,15 +87,9 @@ def curve(
         colour = colours[0] if number == 0 else colours[1] if number == total - 1 else "merged"
         parts.append(f'<circle class="{colour} dot" cx="{x:.2f}%" cy="{y:g}" r="4"><title>{losses[number]:.3g} nats'
                      "</title></circle>")  # fmt: skip
-    if barrier and chord:
-        at, said = barrier
-        number = round(at * (total - 1))
-        x = 100 * at
-        parts.append(line(x, axis.y(chord[number]), x, heights[number], "barrier"))
-        anchor, dx = ("end", -8) if at > 0.6 else ("start", 8)
-        middle = (axis.y(chord[number]) + heights[number]) / 2 + 4
-        parts.append(f'<text class="said" x="{x:.2f}%" dx="{dx}" y="{middle:g}" text-anchor="{anchor}">'
-                     f"{escape(said)}</text>")  # fmt: skip
+    if barrier is not None and chord:
+        number = round(barrier * (total - 1))
+        parts.append(line(100 * barrier, axis.y(chord[number]), 100 * barrier, heights[number], "barrier"))
     parts.append(f'<text class="{colours[0]} end" x="0" y="{HIGH + 20}">{escape(ends[0])}</text>')
     parts.append(f'<text class="{colours[1]} end right" x="100%" y="{HIGH + 20}">{escape(ends[1])}</text>')
     return svg(HIGH + 26, told, "".join(parts))

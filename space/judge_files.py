@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from evaluation.scores import public
@@ -58,7 +58,7 @@ def point_lines(answer: Answer) -> Iterator[dict[str, Any]]:
                    "low": at["low"], "high": at["high"]}  # fmt: skip
 
 
-LINES = {
+LINES: Mapping[str, Callable[[Answer], Iterator[dict[str, Any]]]] = {
     "score": lambda answer: score_lines(answer.get("scores")), "search": trial_lines, "path": point_lines,
     "soup": lambda answer: score_lines(answer.get("report")),
 }  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from evaluation.bench import SHARE, Bench
 from evaluation.cache import Cache
-from evaluation.dials import dials_of, turned
-from evaluation.held_out import HeldOut, split
+from evaluation.dials import dials_of, turned, values_in
+from evaluation.held_out import HeldOut, only, split
 from evaluation.marks import Marks, of_task, tasks_of
 from evaluation.objective import Objective
 from evaluation.path import walk
@@ -34,6 +34,7 @@ from space.worker import Reporter
 Result = TypeVar("Result")
 UNITS = 10_000  # of progress, in all
 MERGE, GIVEN = "The merge", "The recipe as it was"
+COLOURS = {GIVEN: "other", "uniform soup": "other", "logit ensemble": "ensemble"}
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ class Sitting:
     def colour(self, subject: Subject) -> str:
         """The class of its colour: that of its row in the recipe."""
         if subject.kind != "model":
-            return {"uniform soup": "other", "logit ensemble": "ensemble"}.get(subject.label, "merged")
+            return COLOURS.get(subject.label, "merged")
         return self.colour_of(self.names.get(subject.label, subject.label))
 
     def colour_of(self, name: str) -> str:
@@ -172,7 +173,7 @@ class Judging:
         shelf.touch()
         room.watch()
         recipe, typed = parse_recipe(job.payload["recipe"]), parse_recipe(job.payload["typed"])
-        held_out = shelf.held_out(job.payload["set"])
+        held_out = only(shelf.held_out(job.payload["set"]), ask.tasks)
         (report.folder / ENOUGH).unlink(missing_ok=True)
         teller = Teller(report, {"what": ask.what, "ask": asdict(ask), "set": set_tree(held_out), "is_whole": False})
         teller.write()
@@ -318,6 +319,8 @@ def tell_best(sitting: Sitting, found: Found) -> None:
     answer, best = sitting.teller.answer, found.best
     dials = dials_of(sitting.typed, low=sitting.ask.low, high=sitting.ask.high)
     answer |= {"best": best.number, "recipe": to_yaml(turned(sitting.typed, dials, best.values))}
+    at_start = values_in(sitting.recipe, found.search.dials)
+    answer["given"] = next((one.value for one in found.trials if one.values == at_start), None)
     tasks = list(best.tasks)
     pairs = [(a, b) for i, a in enumerate(tasks) for b in tasks[i + 1 :]]
     fronts = {pair: [one.number for one in pareto(found, *pair)] for pair in pairs}

@@ -40,13 +40,18 @@ def set_card(held_out: HeldOut | None) -> str:
     counts = {task: sum(one.task == task for one in held_out.examples) for task in held_out.tasks}
     several = list(counts) != [EVERYTHING]
     tasks = f", {count(len(counts), 'task')}" if several else ""
-    chips = "".join(f"<li><b>{escape(task)}</b> {n:,}</li>" for task, n in counts.items()) if several else ""
     least = min(counts.values())
     few = f" With {least} of a task, only large differences show." if least < 30 else ""
     return (
         f'<div class="set-card"><p><b>{escape(held_out.name)}</b> <span>{count(len(held_out.examples), "example")}'
-        f"{tasks}.{few}</span></p><ul>{chips}</ul></div>"
+        f"{tasks}.{few}</span></p></div>"
     )
+
+
+def task_choices(held_out: HeldOut) -> list[tuple[str, str]]:
+    """Every task with how many examples it has; none where there is nothing to choose."""
+    counts = [(f"{task} {sum(one.task == task for one in held_out.examples):,}", task) for task in held_out.tasks]
+    return counts if len(counts) > 1 else []
 
 
 def panel(job: Job | None, answer: Answer | None) -> str:
@@ -214,6 +219,8 @@ def searched(answer: Answer, job: Job) -> str:
     best = trials[answer["best"]]
     earlier = f", {answer['earlier']} of them from before" if answer["earlier"] else ""
     words = f"Best of {count(len(trials), 'trial')}: {answer['objective']} {number(answer['measure'], best['value'])}"
+    if answer["given"] is not None:
+        words += f"; the recipe as it was {number(answer['measure'], answer['given'])}"
     small = (
         f"{took(job)}{count(len(trials), 'trial')}{earlier}, chosen on {answer['parts']['validation']:,} examples; the "
         f"other {answer['parts']['report']:,} report."
@@ -311,14 +318,22 @@ def path_plot(answer: Answer, task: str, barrier: Mapping[str, Any] | None) -> s
     losses = [one["value"] for one in answer["losses"][task]]
     shares, is_whole = answer["shares"], len(losses) == len(answer["shares"])
     chord = [(1 - share) * losses[0] + share * losses[-1] for share in shares] if is_whole else []
-    height = barrier["height"] if barrier else None
-    said = f"{height['value']:+.2g} nats ({height['low']:+.2g} to {height['high']:+.2g})" if height else ""
+    said = barrier_words(barrier) if barrier else ""
     told = f"{task_name(task)}: loss " + ", ".join(f"{loss:.3g}" for loss in losses)
     drawn = curve(
         losses, len(shares), chord, tuple(answer["colours"]), (short(answer["first"]), short(answer["second"])),
-        (barrier["at"], said) if barrier else None, told,
+        barrier["at"] if barrier and barrier["is_clear"] else None, told,
     )  # fmt: skip
-    return f'<figure class="plot">{caption(task, answer["set"]["tasks"][task])}<div>{drawn}</div></figure>'
+    head = caption(task, answer["set"]["tasks"][task])
+    return f'<figure class="plot">{head}<p class="help">{escape(said) or "&nbsp;"}</p><div>{drawn}</div></figure>'
+
+
+def barrier_words(barrier: Mapping[str, Any]) -> str:
+    found = barrier["height"]
+    side = "above" if found["value"] > 0 else "below"
+    low, high = sorted((abs(found["low"]), abs(found["high"]))) if found["low"] * found["high"] > 0 else (0.0, 0.0)
+    reach = f" ({low:.2g} to {high:.2g})" if high else f" ({found['low']:+.2g} to {found['high']:+.2g})"
+    return f"Highest: {abs(found['value']):.2g} nats {side} the chord{reach}, at {100 * barrier['at']:.0f} %"
 
 
 # -- soups -----------------------------------------------------------------------------------------------------------

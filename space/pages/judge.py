@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from evaluation.held_out import HeldOut
 from merging.card_scores import OwnScores, with_scores
 from merging.errors import MergeError
 from merging.recipe import all_models, parse_recipe
@@ -42,7 +43,7 @@ OPEN = """() => new Promise((done) => {
   box.click();
 })""".replace("LIMIT", str(MAX_FILE_BYTES))
 GATHER = "(...all) => JSON.stringify(all)"  # the controls of a question as one value: see pages/recipe.py
-FIELDS = ("what", "sampler", "score", "over", "trials", "minutes", "low", "high", "first", "second")
+FIELDS = ("what", "sampler", "score", "over", "trials", "minutes", "low", "high", "first", "second", "tasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class JudgeStage:
     upload: gr.Button
     sample: gr.Button
     problem: gr.HTML
+    tasks: gr.CheckboxGroup
     what: gr.Radio
     about: gr.HTML
     by: gr.Row  # what is to be good
@@ -75,7 +77,7 @@ class JudgeStage:
 
     @property
     def set_outputs(self) -> list[Any]:
-        return [self.card, self.problem, self.chosen, self.chooser]
+        return [self.card, self.problem, self.chosen, self.chooser, self.tasks]
 
     @property
     def looked(self) -> list[Any]:
@@ -99,6 +101,7 @@ def build_judge() -> JudgeStage:
             upload = gr.Button("Upload JSONL", elem_classes="quiet", elem_id="judge-upload")
             sample = gr.Button("Take the sample", elem_classes="quiet", elem_id="judge-sample")
     problem = gr.HTML("", elem_id="judge-problem")
+    tasks = gr.CheckboxGroup([], label="Tasks that count", visible=False, elem_id="judge-tasks")
     what = gr.Radio(QUESTIONS, value="score", label="What to find out", elem_id="judge-what")
     about = gr.HTML(view.note(judge_view.ABOUT["score"]), elem_id="judge-about")
     by, search, path, controls = build_controls()
@@ -113,8 +116,8 @@ def build_judge() -> JudgeStage:
         as_json = gr.Button("Download JSON", size="sm", visible=False, elem_classes="quiet", elem_id="judge-json")
     hidden = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.Textbox("", visible=False)
     return JudgeStage(
-        card, chooser, text, use, upload, sample, problem, what, about, by, search, path, controls, run, stop, why_not,
-        panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
+        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, path, controls, run, stop,
+        why_not, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
     )  # fmt: skip
 
 
@@ -125,7 +128,7 @@ def build_controls() -> tuple[gr.Row, gr.Row, gr.Row, tuple[gr.components.Compon
     with gr.Row(visible=False, elem_classes="judge-row") as search:
         sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=110)
         trials = gr.Number(20, label="Trials, at most", precision=0, minimum=1, elem_id="judge-trials", min_width=110)
-        minutes = gr.Number(None, label="Minutes, at most", placeholder="no limit", minimum=0, min_width=110)
+        minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
         low = gr.Number(0.0, label="Lambdas from", min_width=100)
         high = gr.Number(1.2, label="to", min_width=100)
     with gr.Row(visible=False, elem_classes="judge-row") as path:
@@ -150,14 +153,16 @@ class Judging:
         judge = self.desk.service.judge
         try:
             viewer = self.desk.viewer(request, token)
-            chosen = chosen or judge.latest_set(viewer)
+            was, chosen = chosen, chosen or judge.latest_set(viewer)
             job = judge.job(shown, viewer) or judge.latest(viewer)
-            card = judge_view.set_card(judge.held_out(chosen, viewer) if chosen else None)
+            held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [view.note(str(e), "error"), "", "", gr.skip(), shown, what, *[gr.skip()] * 5, *[gr.skip()] * 7]
+            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, what, *[gr.skip()] * 12]
         what = job.payload["ask"]["what"] if job is not None and not shown else what
-        set_state = [card, "", chosen, gr.skip() if not chosen else gr.update(open=False)]
-        return [*set_state, job.id if job else "", what, *asked(what), *ends(gathered), *self.state(job)]
+        set_shown = set_state(held_out, chosen)
+        if was:  # which of its tasks count was chosen here
+            set_shown[-1] = gr.skip()
+        return [*set_shown, job.id if job else "", what, *asked(what), *ends(gathered), *self.state(job)]
 
     def use(self, request: gr.Request, token: Token, text: str) -> list[Any]:
         return self.used(request, token, text, "pasted lines")
@@ -165,12 +170,12 @@ class Judging:
     def uploaded(self, request: gr.Request, token: Token, packed: str) -> list[Any]:
         """What the browser read of a file: its name, its text, and its size where it was too large to be read."""
         if not packed:
-            return [gr.skip()] * 4
+            return [gr.skip()] * 5
         name, text, size = json.loads(packed)
         if not text and size:
             most = f"up to {MAX_FILE_BYTES:,} are read"
             said = f"{name} has {size:,} bytes; {most}. Give a part of it, or put it on the Hub."
-            return [gr.skip(), view.note(said, "error"), gr.skip(), gr.skip()]
+            return [gr.skip(), view.note(said, "error"), *[gr.skip()] * 3]
         return self.used(request, token, text, str(name)[:100])
 
     def sample(self, request: gr.Request, token: Token) -> list[Any]:
@@ -181,9 +186,9 @@ class Judging:
         try:
             viewer = self.desk.viewer(request, token)
             chosen = judge.use_sample(viewer) if text is None else judge.use_lines(text, name, viewer)
-            return [judge_view.set_card(judge.held_out(chosen, viewer)), "", chosen, gr.update(open=False)]
+            return set_state(judge.held_out(chosen, viewer), chosen)
         except MergeError as e:
-            return [gr.skip(), view.note(str(e), "error"), gr.skip(), gr.skip()]
+            return [gr.skip(), view.note(str(e), "error"), *[gr.skip()] * 3]
 
     @told()
     def choose(self, request: gr.Request, token: Token, what: str, gathered: list[Any]) -> list[Any]:
@@ -196,7 +201,10 @@ class Judging:
     ) -> list[Any]:  # fmt: skip
         try:
             viewer = self.desk.viewer(request, token)
-            job = self.desk.service.judge.ask(current(gathered), chosen, unpacked(packed), viewer)
+            ask, judge = unpacked(packed), self.desk.service.judge
+            if chosen and not ask.tasks and judge_view.task_choices(judge.held_out(chosen, viewer)):
+                raise MergeError("No task of the set counts. Tick one or more.")
+            job = judge.ask(current(gathered), chosen, ask, viewer)
         except MergeError as e:
             return [view.note(str(e), "error"), *[gr.skip()] * 7]
         return ["", job.id, gr.Timer(active=True), *self.state(job)]
@@ -277,7 +285,7 @@ def wire_judge(
         judging.choose, [stage.what, recipe.gathered],
         [stage.why_not, stage.shown, *stage.asked, *stage.controls[-2:], *stage.looked], **QUICK,
     )  # fmt: skip
-    recipe.gathered_on(stage.run.click).then(None, [stage.what, *stage.controls], packed, js=GATHER).then(
+    recipe.gathered_on(stage.run.click).then(None, [stage.what, *stage.controls, stage.tasks], packed, js=GATHER).then(
         judging.run, [packed, stage.chosen, recipe.gathered],
         [stage.why_not, stage.shown, shared.timer, *stage.looked], **QUEUED,
     )  # fmt: skip
@@ -315,6 +323,15 @@ def wire_scores(stage: PublishStage, tab: gr.Tab, desk: Desk, shared: Shared) ->
     gr.on([stage.remake.click, shared.finished.change], lambda: False, None, stage.scores, **QUICK)  # as for votes
 
 
+def set_state(held_out: HeldOut | None, chosen: str) -> list[Any]:
+    """For `JudgeStage.set_outputs`: what set it is, and its tasks, all of which count at first."""
+    tasks = judge_view.task_choices(held_out) if held_out else []
+    return [
+        judge_view.set_card(held_out), "", chosen, gr.update(open=held_out is None),
+        gr.update(choices=tasks, value=[task for _, task in tasks], visible=bool(tasks)),
+    ]  # fmt: skip
+
+
 def asked(what: str) -> list[Any]:
     """For `JudgeStage.asked`."""
     return [
@@ -347,4 +364,5 @@ def unpacked(packed: str) -> Ask:
         start.low if given["low"] is None else float(given["low"]),
         start.high if given["high"] is None else float(given["high"]),
         str(given["first"] or "").strip(), str(given["second"] or "").strip(),
+        tuple(given["tasks"] or ()),
     )  # fmt: skip

@@ -45,7 +45,7 @@ def test_bars_end_where_the_values_are():
 
 def test_a_curve_stands_over_its_chord_where_there_is_a_barrier():
     losses, chord = [1.0, 2.0, 4.0, 2.0, 1.0], [1.0] * 5
-    drawn = parsed(curve(losses, 5, chord, ("c1", "c2"), (NASTY, "b"), (0.5, "+3 nats"), "told"))
+    drawn = parsed(curve(losses, 5, chord, ("c1", "c2"), (NASTY, "b"), 0.5, "told"))
     mark = next(one for one in drawn.iter("line") if one.get("class") == "barrier")
     assert mark.get("x1") == "50.00%" and float(mark.get("y1")) > float(mark.get("y2"))
     assert [one.get("cx") for one in drawn.iter("circle")] == ["0.00%", "25.00%", "50.00%", "75.00%", "100.00%"]
