@@ -132,8 +132,8 @@ def build_controls() -> tuple[gr.Row, gr.Row, gr.Row, tuple[gr.components.Compon
         low = gr.Number(0.0, label="Lambdas from", min_width=100)
         high = gr.Number(1.2, label="to", min_width=100)
     with gr.Row(visible=False, elem_classes="judge-row") as path:
-        first = gr.Dropdown([], value=None, label="From", allow_custom_value=True, elem_id="judge-first")
-        second = gr.Dropdown([], value=None, label="To", allow_custom_value=True, elem_id="judge-second")
+        first = gr.Dropdown([], value=None, label="From", allow_custom_value=True, min_width=240, elem_id="judge-first")
+        second = gr.Dropdown([], value=None, label="To", allow_custom_value=True, min_width=240, elem_id="judge-second")
     return by, search, path, (sampler, score, over, trials, minutes, low, high, first, second)
 
 

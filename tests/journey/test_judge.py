@@ -28,7 +28,7 @@ def test_a_set_is_scored_searched_and_walked(page: Page):
     page.locator("#judge-text textarea").fill("\n".join(LINES))
     page.locator("#judge-use").click()
     expect(page.locator("#judge-set")).to_contain_text("8 examples, 2 tasks")
-    expect(page.locator("#judge-set")).to_contain_text("reverse 4")
+    expect(page.locator("#judge-tasks")).to_contain_text("reverse 4")
 
     ask(page, "Score", "on no task clearly worse")
     table = page.locator("#judge-panel .numbers tbody tr")
