@@ -102,11 +102,17 @@ class Sitting:
 
     def examine(self, subject: Subject, held_out: HeldOut) -> Generator[Scoring, None, Marks]:
         """As the bench does; counts."""
-        label = self.names.get(subject.label, subject.label)
+        label = self.as_typed(subject.label)
         yield Scoring(0, 1, label)  # before the models are read
         marks = yield from self.bench.marks(Subject(label, subject.recipe, subject.kind), held_out)
         self.teller.done += 1
         return marks
+
+    def as_typed(self, label: str) -> str:
+        """With the models in it as they were typed, without their commits."""
+        for name, typed in self.names.items():
+            label = label.replace(name, typed)
+        return label
 
     def colour(self, subject: Subject) -> str:
         """The class of its colour: that of its row in the recipe."""

@@ -139,8 +139,11 @@ def judge(page: Page) -> None:
     if page.locator("#judge-sample").is_visible():
         page.locator("#judge-sample").click()
     page.locator("#judge-tasks").get_by_label("vowels").uncheck()
+    page.locator("#judge-what").get_by_label("Score", exact=True).check()
+    page.wait_for_timeout(1000)
+    page.evaluate("document.querySelector('#judge-panel .found')?.setAttribute('data-old', '')")
     page.locator("#judge-run").click()
-    expect(page.locator("#judge-csv")).to_be_visible(timeout=LONG)
+    expect(page.locator("#judge-panel .found:not([data-old])")).to_contain_text("Done in", timeout=LONG)
     page.locator("#judge-panel").scroll_into_view_if_needed()
 
 
