@@ -3,6 +3,8 @@
 from playwright.sync_api import Page, expect
 
 from space.pages.judge import QUESTIONS, RUN
+from space.service import Service
+from space.viewer import Viewer
 from tests.journey.test_journey import LONG, check, example, merge
 
 WORDS = ("lamot", "fiuw", "tegad", "sobira")
@@ -59,14 +61,12 @@ def test_a_set_is_scored_searched_and_walked(page: Page):
     expect(page.locator("#judge-panel .numbers tbody tr")).to_have_count(12)
 
 
-def test_scores_of_a_merge_go_into_its_card_and_a_soup_into_the_recipe(page: Page):
+def test_scores_of_a_merge_go_into_its_card_and_a_soup_into_the_recipe(page: Page, service: Service):
+    service.judge.use_lines("\n".join(LINES), "pasted lines", Viewer("local"))  # of another visit
     example(page, "Two skills in one", "alloy/pocket-add")
     check(page)
     merge(page)
     page.get_by_role("tab", name="Judge").click()
-    if page.locator("#judge-text").is_visible():  # else a set is there from before
-        page.locator("#judge-text textarea").fill("\n".join(LINES))
-        page.locator("#judge-use").click()
     expect(page.locator("#judge-set")).to_contain_text("8 examples")
     ask(page, "Score", "on no task clearly worse")
     page.get_by_role("tab", name="Publish").click()
