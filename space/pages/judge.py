@@ -171,7 +171,8 @@ class Judging:
         """What the browser read of a file: its name, its text, and its size where it was too large to be read."""
         if not packed:
             return [gr.skip()] * 5
-        name, text, size = json.loads(packed)
+        with told():
+            name, text, size = from_browser(packed, 3)
         if not text and size:
             most = f"up to {MAX_FILE_BYTES:,} are read"
             said = f"{name} has {size:,} bytes; {most}. Give a part of it, or put it on the Hub."
@@ -334,6 +335,7 @@ def set_state(held_out: HeldOut | None, chosen: str) -> list[Any]:
 
 def asked(what: str) -> list[Any]:
     """For `JudgeStage.asked`."""
+    what = what if what in WHATS else "score"
     return [
         view.note(judge_view.ABOUT[what]),
         gr.update(visible=what in ("search", "soup")),
@@ -354,13 +356,23 @@ def ends(gathered: Sequence[Any]) -> list[Any]:
     return [gr.update(choices=names, value=first or None), gr.update(choices=names, value=second or None)]
 
 
+def from_browser(packed: str, count: int) -> list[Any]:
+    """So many values that the page has packed into one."""
+    try:
+        found = json.loads(packed)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or len(found) != count:
+        raise MergeError("What the page sent cannot be read. Reload the page, and try again.")
+    return found
+
+
 def unpacked(packed: str) -> Ask:
     """The controls as the browser gathered them; a number that was cleared is the default, or no limit."""
-    given = dict(zip(FIELDS, json.loads(packed), strict=True))
-    start = Ask()
+    given, start = dict(zip(FIELDS, from_browser(packed, len(FIELDS)), strict=True)), Ask()
     return Ask(
         given["what"] if given["what"] in WHATS else start.what, given["sampler"], given["score"], given["over"],
-        int(given["trials"] or start.trials), float(given["minutes"] or 0),
+        start.trials if given["trials"] is None else int(given["trials"]), float(given["minutes"] or 0),
         start.low if given["low"] is None else float(given["low"]),
         start.high if given["high"] is None else float(given["high"]),
         str(given["first"] or "").strip(), str(given["second"] or "").strip(),

@@ -11,6 +11,7 @@ from merging.errors import MergeError
 from space.judge import ENOUGH, Ask
 from space.judge_files import card_scores, to_csv
 from space.judge_shelf import KEPT_SETS, Shelf, tidy
+from space.pages.judge import unpacked
 from space.places import Places
 from tests.space.conftest import ADA, ANYONE, BOB, BOTH, recipe
 
@@ -116,6 +117,14 @@ def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
     with pytest.raises(MergeError, match=told):
         ask(service, **{"what": "search", **change})
     assert service.jobs(ADA) == []
+
+
+def test_what_the_page_sends_is_read_or_refused():
+    packed = json.dumps(["search", "grid", "exact", "worst", None, None, None, 2, "a/b", None, ["add"]])
+    assert unpacked(packed) == Ask("search", "grid", "exact", "worst", 20, 0, 0.0, 2, "a/b", "", ("add",))
+    for odd in ("", "f00d", "[]", "{}"):
+        with pytest.raises(MergeError, match="Reload the page"):
+            unpacked(odd)
 
 
 def test_models_that_do_not_belong_together_are_scored_by_no_one_but_a_path_shows_it(service):
