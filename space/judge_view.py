@@ -117,7 +117,7 @@ def verdict(found: Mapping[str, Any], what: str) -> str:
     if better:
         won = "; ".join(f"{task_name(one['task'])} {pair_of(one)}" for one in better)
         return f"{what} is nowhere clearly worse than the best parent, and better on {won}."
-    return f"{what} is on no task clearly worse than the best parent there."
+    return f"{what} is clearly worse than the best parent on none of {count(len(against), 'task')}."
 
 
 def pair_of(one: Mapping[str, Any]) -> str:
@@ -140,7 +140,11 @@ def interval(measure: str, found: Mapping[str, float]) -> str:
         return f"{100 * found['value']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
     if measure == "ece":
         return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
-    return f"{found['value']:.3g} ({low:.2g} to {high:.2g})"
+    return f"{found['value']:.3g} ({bound(low)} to {bound(high)})"
+
+
+def bound(value: float) -> str:
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def compared(found: Mapping[str, Any]) -> str:
@@ -219,7 +223,7 @@ def searched(answer: Answer, job: Job) -> str:
     best = trials[answer["best"]]
     earlier = f", {answer['earlier']} of them from before" if answer["earlier"] else ""
     words = f"Best of {count(len(trials), 'trial')}: {answer['objective']} {number(answer['measure'], best['value'])}"
-    if answer["given"] is not None:
+    if answer.get("given") is not None:
         words += f"; the recipe as it was {number(answer['measure'], answer['given'])}"
     small = (
         f"{took(job)}{count(len(trials), 'trial')}{earlier}, chosen on {answer['parts']['validation']:,} examples; the "

@@ -83,7 +83,7 @@ def test_scores_say_what_is_clear_and_what_is_not():
     assert "clearly worse than the best parent on 1 of 1 task: add 70 % against 90 %" in said
     assert "<img" not in said and "n = 20" in said and "NLL, nats" in said
     found["against"] = [{**against, "is_clear": False}]
-    assert "on no task clearly worse" in panel(job(), answer)
+    assert "on none of 1 task." in panel(job(), answer)
     assert "2 models scored so far" in panel(job(state="running"), {**answer, "is_whole": False})
 
 
