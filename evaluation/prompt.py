@@ -50,9 +50,13 @@ def render(tokenizer: Any, messages: list[Message]) -> Any:
 def in_template(tokenizer: Any, messages: list[Message]) -> str:
     """The conversation in the words of the template, up to where the answer begins; what people typed is marked where
     it looks like a control token, for `sanitize_control_tokens`."""
-    question = {
+    return RENDERER.render(question_of(tokenizer, messages))
+
+
+def question_of(tokenizer: Any, messages: list[Message]) -> dict[str, Any]:
+    """All that a rendering depends on, but for the time of day."""
+    return {
         "template": tokenizer.get_chat_template(), "messages": messages, "tokens": tokenizer.special_tokens_map,
         "added": [(token.content, token.special) for token in tokenizer.added_tokens_decoder.values()],
         "control": tokenizer.chat_control_tokens,
     }  # fmt: skip
-    return RENDERER.render(question)

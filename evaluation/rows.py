@@ -1,16 +1,19 @@
 """What is read to score an example, as token ids: its prompt in the model's own template, then a completion."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from evaluation.held_out import Example
-from evaluation.prompt import in_template
-from evaluation.renderer import TemplateError
+from evaluation.prompt import question_of
+from evaluation.renderer import RENDERER, TemplateError
 from evaluation.template import END, START
 from merging.errors import MergeError
 
 TOKENS = 8192  # read at once, at most, padding included
+MOST_RENDERED = 20_000  # prompts that are remembered in the words of a template
 LOGITS = 64_000_000  # numbers that come of it
 
 
@@ -57,10 +60,16 @@ def text_before(tokenizer: Any, example: Example) -> str:
     if not tokenizer.chat_template:
         return "\n".join(content for _, content in example.turns)
     try:
-        return in_template(tokenizer, example.messages)
+        return rendered(json.dumps(question_of(tokenizer, example.messages)))
     except (TemplateError, ValueError) as e:
         begin = example.turns[-1][1][:40]
         raise MergeError(f"The chat template cannot take the example that begins with {begin!r}: {e}.") from e
+
+
+@lru_cache(MOST_RENDERED)
+def rendered(question: str) -> str:
+    """Once for all models that have the same template: each rendering takes a process of its own."""
+    return RENDERER.render(json.loads(question))
 
 
 def ids_of(tokenizer: Any, before: str, text: str) -> tuple[tuple[int, ...], int]:

@@ -22,6 +22,7 @@ from space.expiry import Expiry
 from space.fetch import Parents
 from space.inputs import opened
 from space.jobs import Job, Jobs
+from space.judge import Judge
 from space.live import LiveMerges
 from space.messages import plain_messages
 from space.models import Models
@@ -58,6 +59,7 @@ class Service:
             self.expiry = Expiry(queue, keep, chats.models.release)
             self.expiry.start()
         self.live = LiveMerges(settings, chats, settings.home / "live")
+        self.judge = Judge(settings, queue, hub_for, self.look, in_memory_blocking, self.submit)
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
@@ -134,6 +136,7 @@ class Service:
         if viewer.before:
             self.queue.hand_over(viewer.before, viewer.owner)
             self.votes.hand_over(viewer.before, viewer.owner)
+            self.judge.hand_over(viewer.before, viewer.owner)
         return self.jobs(viewer)
 
     def cancel(self, id: str, viewer: Viewer) -> Job:
@@ -361,6 +364,11 @@ def blocking(found: Check, besides: Sequence[str] = ()) -> str:
     """The findings that block, each with its way out."""
     blocks = (one for one in found.findings if one.level == "block" and one.id not in besides)
     return " ".join(f"{one.title} {one.remedy}".strip() for one in blocks)
+
+
+def in_memory_blocking(found: Check) -> str:
+    """The same of a merge that is not written."""
+    return blocking(found, besides=NOT_IN_MEMORY)
 
 
 def within(options: ChatOptions, settings: Settings) -> ChatOptions:

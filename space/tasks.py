@@ -42,6 +42,10 @@ class Tasks:
                 return run_apart(self.merge, job, report)
             case "verify":
                 return self.verify(job, report)
+            case "judge":
+                from space.judge_task import Judging  # with transformers, which the process of a merge does without
+
+                return run_apart(Judging(self.settings, self.hub_for).run, job, report)
         return self.publish(job, report)
 
     def merge(self, job: Job, report: Reporter) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LOOK = 0.1  # seconds between two looks at whether the job should stop
 GRACE = 1.5  # seconds to clean up in after a cancel
 DEATHS = 3  # after so many one gives up
-DIED = "The process of this merge was killed, perhaps for want of memory."
+DIED = "The process of this job was killed, perhaps for want of memory."
 
 Result = Mapping[str, Any]
 

@@ -95,6 +95,8 @@ def journey(page: Page, out: Path, name: str) -> None:
         expect(page.locator("#chat-stop")).to_be_visible()
         expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
     shoot("chat")
+    judge(page)
+    shoot("judge")
     publish(page, name)
     shoot("publish")
 
@@ -128,6 +130,21 @@ def try_it(page: Page) -> None:
         expect(page.locator("#try-send")).to_be_visible(timeout=LONG)
     page.locator("#film-make").click()
     expect(page.locator("#film-keep-5")).to_be_visible(timeout=LONG)
+
+
+def judge(page: Page) -> None:
+    """The merge beside its parents on the demo's sample, without a task that none of them was tuned for."""
+    page.get_by_role("tab", name="Judge").click()
+    page.wait_for_timeout(1000)
+    if page.locator("#judge-sample").is_visible():
+        page.locator("#judge-sample").click()
+    page.locator("#judge-tasks").get_by_label("vowels").uncheck()
+    page.locator("#judge-what").get_by_label("Score", exact=True).check()
+    page.wait_for_timeout(1000)
+    page.evaluate("document.querySelector('#judge-panel .found')?.setAttribute('data-old', '')")
+    page.locator("#judge-run").click()
+    expect(page.locator("#judge-panel .found:not([data-old])")).to_contain_text("Done in", timeout=LONG)
+    page.locator("#judge-panel").scroll_into_view_if_needed()
 
 
 def publish(page: Page, name: str) -> None:

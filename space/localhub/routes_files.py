@@ -112,8 +112,9 @@ def last_commit(history: list[Commit], path: str) -> dict[str, str]:
 
 @router.api_route("/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
 @router.api_route("/api/models/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+@router.api_route("/datasets/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
 def resolve(repo: ReadableRepo, services: TheServices, request: Request, revision: Decoded, path: Decoded) -> Response:
-    """A file's content: a small one at once, a large one by a signed link."""
+    """A file's content: a small one at once, a large one by a signed link. Data sets are repos like the others here."""
     commit = services.store.revision(repo.id, revision)
     said = {"X-Repo-Commit": commit.sha}
     info = commit.files.get(path)

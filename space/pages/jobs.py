@@ -15,6 +15,7 @@ from space.pages.recipe import RecipeColumn, shown_form, texts
 from space.settings import kept_seconds
 
 SURE = "(chosen, shown) => [confirm('Remove this job and its files for good?') ? chosen : '', shown]"
+SHOWN_HERE = ("merge", "publish", "verify")  # other kinds have a stage of their own, which shows them
 EMPTY = view.empty("No jobs yet", "Merges and publications are listed here.")
 
 
@@ -55,7 +56,7 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         if job is not None and job.kind == "verify":  # shown with what it verifies
             job = desk.find(job.payload["of"], viewer)
         merge = job if job is None or job.kind == "merge" else desk.find(str(job.payload.get("merge", "")), viewer)
-        if job is None:
+        if job is None or job.kind not in SHOWN_HERE:
             return [gr.skip()] * (3 + len(recipe.all))
         if merge is None:  # its files were removed; the publication is still there to see
             return ["", job.id, tab, *[gr.skip()] * len(recipe.all)]

@@ -64,7 +64,7 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         mine = desk.service.jobs(viewer)
         timer = gr.Timer(active=any(one.active for one in mine))
         done = job.id if job is not None and is_here(job) else ""
-        states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}" for one in mine)
+        states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}:{one.place}" for one in mine)
         pushed = shown_publication(job, pushed)
         verification = desk.service.verification(pushed.id, viewer) if pushed else None
         files = view.downloads(located(desk, done, viewer), kept_seconds(desk.settings)) if done else ""

@@ -18,6 +18,7 @@ from space.pages.chat import build_chat, wire_chat
 from space.pages.check import build_check, wire_check
 from space.pages.desk import QUICK, Desk, Shared, Token
 from space.pages.jobs import build_jobs, wire_jobs
+from space.pages.judge import build_judge, wire_judge, wire_scores
 from space.pages.merge import build_merge, wire_merge
 from space.pages.publish import build_publish, wire_publish
 from space.pages.recipe import (
@@ -101,6 +102,8 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
             merge = build_merge()
         with gr.Tab("Chat", id="chat") as chat_tab:
             chat = build_chat(prompts(desk.settings))
+        with gr.Tab("Judge", id="judge") as judge_tab:
+            judge = build_judge()
         with gr.Tab("Publish", id="publish") as publish_tab:
             publish = build_publish()
         with gr.Tab("Jobs", id="jobs") as jobs_tab:
@@ -113,6 +116,8 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
     wire_publish(publish, desk, shared)
     wire_votes(publish, publish_tab, desk, shared)
     wire_jobs(jobs, jobs_tab, recipe, desk, shared)
+    wire_judge(judge, judge_tab, jobs, recipe, desk, shared)
+    wire_scores(publish, publish_tab, desk, shared)
     return shared
 
 

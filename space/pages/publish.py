@@ -34,6 +34,7 @@ class PublishStage:
     card: gr.Textbox
     remake: gr.Button
     votes: gr.Checkbox
+    scores: gr.Checkbox
     button: gr.Button
     why_not: gr.HTML
     panel: gr.HTML
@@ -66,6 +67,10 @@ def build_publish() -> PublishStage:
             label="Add my blind votes", info="With the prompts they are on, as what they are: one person's.",
             visible=False, elem_id="publish-votes",
         )  # fmt: skip
+        scores = gr.Checkbox(
+            label="Add my scores", info="Those of this recipe, from Judge, as what they are: on a set of one's own.",
+            visible=False, elem_id="publish-scores",
+        )  # fmt: skip
         with gr.Tabs(elem_classes="inner-tabs"):
             with gr.Tab("As it will look"):
                 preview = gr.Markdown("", elem_classes="card-preview", sanitize_html=True)
@@ -73,8 +78,8 @@ def build_publish() -> PublishStage:
                 card = gr.Textbox("", show_label=False, lines=24, max_lines=40, elem_id="card-text")
                 remake = gr.Button("Write it anew", size="sm", elem_classes="quiet")
     return PublishStage(
-        empty, form, about, owner, name, seen, license, preview, card, remake, votes, button, why_not, panel, link,
-        verify, verified, gr.State(""),
+        empty, form, about, owner, name, seen, license, preview, card, remake, votes, scores, button, why_not, panel,
+        link, verify, verified, gr.State(""),
     )  # fmt: skip
 
 

@@ -1,0 +1,87 @@
+"""Judge a recipe on a set of one's own: scores, a search whose values become the recipe, a path; there on return."""
+
+from playwright.sync_api import Page, expect
+
+from space.pages.judge import QUESTIONS, RUN
+from space.service import Service
+from space.viewer import Viewer
+from tests.journey.test_journey import LONG, check, example, merge
+
+WORDS = ("lamot", "fiuw", "tegad", "sobira")
+LINES = [f"reverse: {word}\t{word[::-1]}\treverse" for word in WORDS]
+LINES += [f"add: {n}+{n + 11}\t{2 * n + 11}\tadd" for n in (17, 23, 31, 46)]
+
+
+def ask(page: Page, question: str, found: str) -> None:
+    """Choose a question and wait for its answer."""
+    page.locator("#judge-what").get_by_label(question, exact=True).check()
+    expect(page.locator("#judge-run")).to_have_text(RUN[dict(QUESTIONS)[question]])
+    page.evaluate("document.querySelector('#judge-panel .found')?.setAttribute('data-old', '')")
+    page.locator("#judge-run").click()
+    new = page.locator("#judge-panel .found:not([data-old])")
+    expect(new).to_contain_text("Done in", timeout=LONG)
+    expect(new.locator("h2")).to_contain_text(found)
+
+
+def test_a_set_is_scored_searched_and_walked(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("tab", name="Judge").click()
+    page.locator("#judge-run").click()
+    expect(page.locator("#judge-why-not")).to_contain_text("Choose a held-out set first")
+    page.locator("#judge-text textarea").fill("\n".join([*LINES, "no tab here"]))
+    page.locator("#judge-use").click()
+    expect(page.locator("#judge-problem")).to_contain_text("pasted lines, line 9 has no tab")
+    page.locator("#judge-text textarea").fill("\n".join(LINES))
+    page.locator("#judge-use").click()
+    expect(page.locator("#judge-set")).to_contain_text("8 examples, 2 tasks")
+    expect(page.locator("#judge-tasks")).to_contain_text("reverse 4")
+
+    ask(page, "Score", "clearly worse than the best parent on none of 2 tasks")
+    table = page.locator("#judge-panel .numbers tbody tr")
+    expect(table).to_have_count(12)
+    expect(table.nth(2)).to_contain_text("alloy/pocket-reverse")
+    expect(page.locator("#judge-panel svg.chart")).to_have_count(2)
+
+    page.locator("#judge-what").get_by_label("Search lambdas", exact=True).check()
+    page.locator("#judge-trials input").fill("4")
+    ask(page, "Search lambdas", "Best of 4 trials")
+    expect(page.locator("#judge-panel .report")).to_contain_text("n = 4")
+    values = page.locator("#judge-panel .dials b").all_inner_texts()
+    page.locator("#judge-take").click()
+    for number, value in enumerate(values, 1):
+        expect(page.get_by_label(f"number input for Lambda {number}")).to_have_value(value)
+
+    ask(page, "Path", "between base and fine-tune")
+    expect(page.locator("#judge-panel circle.dot")).to_have_count(14)
+    page.reload()
+    page.get_by_role("tab", name="Judge").click()
+    expect(page.locator("#judge-set")).to_contain_text("8 examples, 2 tasks")
+    expect(page.locator("#judge-panel circle.dot")).to_have_count(14)
+    page.locator("#judge-what").get_by_label("Score", exact=True).check()
+    expect(page.locator("#judge-panel .numbers tbody tr")).to_have_count(12)
+
+
+def test_scores_of_a_merge_go_into_its_card_and_a_soup_into_the_recipe(page: Page, service: Service):
+    service.judge.use_lines("\n".join(LINES), "pasted lines", Viewer("local"))  # of another visit
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    merge(page)
+    page.get_by_role("tab", name="Judge").click()
+    expect(page.locator("#judge-set")).to_contain_text("8 examples")
+    ask(page, "Score", "clearly worse than the best parent on none of 2 tasks")
+    page.get_by_role("tab", name="Publish").click()
+    page.locator("#publish-scores input").check()
+    expect(page.locator(".block.card-preview")).to_contain_text("Scores on a set of one's own")
+    page.locator("#publish-scores input").uncheck()
+    expect(page.locator(".block.card-preview")).not_to_contain_text("Scores on a set of one's own")
+
+    page.get_by_role("tab", name="Judge").click()
+    ask(page, "Greedy soup", "in the soup")
+    expect(page.locator(".soup-log li")).to_have_count(2)
+    page.locator("#judge-take").click()
+    page.get_by_role("button", name="Recipe as YAML").click()
+    expect(page.locator("#recipe-yaml")).to_contain_text("merge_method: linear")
+    page.get_by_role("tab", name="Jobs").click()
+    page.locator("#job-list label").filter(has_text="Scores: ").first.click()
+    page.locator("#open-job").click()
+    expect(page.locator("#judge-panel .numbers tbody tr").first).to_be_visible()

@@ -1,0 +1,198 @@
+"""Evaluations in the app: what a set may be, whose it is, what is refused, and what a job finds."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from merging.errors import MergeError
+from space.judge import ENOUGH, Ask
+from space.judge_files import card_scores, to_csv
+from space.judge_shelf import KEPT_SETS, Shelf, tidy
+from space.pages.judge import unpacked
+from space.places import Places
+from tests.space.conftest import ADA, ANYONE, BOB, BOTH, recipe
+
+PAIRS = [("add", f"add: {n}+{n + 11}", str(2 * n + 11)) for n in range(21, 27)]
+PAIRS += [("reverse", f"reverse: {word}", word[::-1]) for word in ("lamot", "fiuw", "tegad", "sobira", "kemu", "dapol")]
+LINES = "".join(json.dumps({"task": t, "prompt": p, "completion": c}) + "\n" for t, p, c in PAIRS)
+
+
+def done(service, job, viewer=ADA):
+    ended = service.queue.wait(job.id, 240)
+    assert ended.state == "done", (ended.state, ended.error)
+    answer = service.judge.answer(ended)
+    assert answer is not None and answer["is_whole"]
+    return answer
+
+
+def ask(service, what, viewer=ADA, text=BOTH, **more):
+    name = service.judge.use_lines(LINES, "pasted lines", viewer)
+    return service.judge.ask(text, name, Ask(what=what, **more), viewer)
+
+
+def test_a_set_is_its_owners_alone(service):
+    name = service.judge.use_lines(LINES, "pasted lines", ADA)
+    assert service.judge.latest_set(ADA) == name and service.judge.held_out(name, ADA).tasks == ("add", "reverse")
+    assert service.judge.latest_set(BOB) == ""
+    for other in (name, "../../judge", "x" * 24, ""):
+        with pytest.raises(MergeError, match="not here any more"):
+            service.judge.held_out(other, BOB)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}', "line 2 has no completion"),
+        ("no tab here", "line 1 has no tab"),
+        ("", "is empty"),
+    ],
+)
+def test_a_fault_in_a_set_is_told_with_its_line_and_the_way_out(service, text, told):
+    with pytest.raises(MergeError, match=told) as error:
+        service.judge.use_lines(text, "pasted lines", ADA)
+    assert "A line is" in str(error.value)
+
+
+def test_the_sample_and_what_is_too_large(service):
+    assert len(service.judge.held_out(service.judge.use_sample(ADA), ADA).examples) == 160
+    with pytest.raises(MergeError, match="the limit here"):
+        service.judge.use_lines("x" * 5_000_001, "large", ADA)
+
+
+def test_a_data_set_is_read_with_the_viewers_own_access(service, hub):
+    file = "test/words.jsonl"
+    if hub.store.find("ada/words") is None:
+        hub.store.create_repo("ada/words", private=True)
+        hub.store.commit("ada/words", {file: LINES.encode()}, message="lines")
+    for place in (f"ada/words/{file}", f"https://huggingface.co/datasets/ada/words/blob/main/{file}"):
+        name = service.judge.use_lines(place, "", ADA)
+        assert service.judge.held_out(name, ADA).name == "words.jsonl"
+    for viewer, way in ((ANYONE, "spelling, or sign in"), (BOB, "spelling.")):
+        with pytest.raises(MergeError, match=f"no data set ada/words on the Hub.*{way}"):
+            service.judge.use_lines(f"ada/words/{file}", "", viewer)
+        assert service.judge.latest_set(viewer) == ""
+    with pytest.raises(MergeError, match=r"ada/words has no file other\.jsonl"):
+        service.judge.use_lines("ada/words/other.jsonl", "", ADA)
+
+
+def test_sets_and_scores_go_with_their_owner_to_the_sign_in(tmp_path):
+    before, after = Shelf(tmp_path, "anon:1"), Shelf(tmp_path, "hf:1")
+    from evaluation.held_out import parse_held_out
+
+    first = before.keep(parse_held_out("a\tb", "one"))
+    before.hand_over(after)
+    assert after.held_out(first).name == "one" and not before.folder.exists()
+    second = before.keep(parse_held_out("c\td", "two"))
+    before.hand_over(after)
+    assert {first, second} == {file.stem for file in after.sets()} and not before.folder.exists()
+
+
+def test_a_shelf_keeps_the_newest_sets_and_goes_when_nobody_comes_back(tmp_path):
+    from evaluation.held_out import parse_held_out
+
+    shelf = Shelf(tmp_path, "ada")
+    names = [shelf.keep(parse_held_out(f"a\t{n}", "set")) for n in range(KEPT_SETS + 2)]
+    assert len(shelf.sets()) == KEPT_SETS and names[-1] in {file.stem for file in shelf.sets()}
+    tidy(tmp_path, None)
+    tidy(tmp_path, 3600)
+    assert shelf.folder.exists()
+    tidy(tmp_path, 3600, now=shelf.folder.stat().st_mtime + 3601)
+    assert not shelf.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"trials": 0}, "0 trials"),
+        ({"minutes": 9999}, "9999 minutes"),
+        ({"low": 1.0, "high": 0.5}, "nothing between"),
+        ({"score": "accuracy"}, "needs options"),
+        ({"sampler": "guess"}, "'guess'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
+    with pytest.raises(MergeError, match=told):
+        ask(service, **{"what": "search", **change})
+    assert service.jobs(ADA) == []
+
+
+def test_what_the_page_sends_is_read_or_refused():
+    packed = json.dumps(["search", "grid", "exact", "worst", None, None, None, 2, "a/b", None, ["add"]])
+    assert unpacked(packed) == Ask("search", "grid", "exact", "worst", 20, 0, 0.0, 2, "a/b", "", ("add",))
+    for odd in ("", "f00d", "[]", "{}"):
+        with pytest.raises(MergeError, match="Reload the page"):
+            unpacked(odd)
+
+
+def test_models_that_do_not_belong_together_are_scored_by_no_one_but_a_path_shows_it(service):
+    strangers = recipe("alloy/pocket-reverse", "alloy/pocket-stranger", method="linear", base=None)
+    with pytest.raises(MergeError, match="cannot be merged"):
+        ask(service, "score", text=strangers)
+    service.queue.places = Places(queue=1)
+    assert ask(service, "path", text=strangers).title == "Path: pocket-reverse to pocket-stranger"
+
+
+def test_scores_are_the_owners_and_can_go_into_the_card_of_that_merge(service):
+    job = ask(service, "score")
+    answer = done(service, job)
+    rows = {row["label"]: row for row in answer["scores"]["rows"]}
+    assert list(rows) == [
+        "The merge", "alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Logit ensemble",
+    ]  # fmt: skip
+    assert [row["colour"] for row in rows.values()] == ["merged", "base", "c1", "c2", "other", "ensemble"]
+    add = {label: row["tasks"][0] for label, row in rows.items()}
+    assert add["alloy/pocket-add"]["exact"]["value"] == 1.0 and add["alloy/pocket-base"]["exact"]["value"] == 0.0
+    assert add["The merge"]["examples"] == 6 and {one["task"] for one in answer["scores"]["against"]} == {
+        "add",
+        "reverse",
+    }
+    lines = list(csv.DictReader(io.StringIO(to_csv(answer))))
+    assert len(lines) == 6 * 2 * 4 and {line["score"] for line in lines} >= {"NLL", "Exact match"}
+    card = card_scores(answer)
+    assert card is not None and card.examples == 12 and card.rows[0].model == "The merge"
+    # Nobody else sees it, and what was scored is kept for its owner alone.
+    assert service.judge.job(job.id, BOB) is None and service.judge.latest(BOB) is None
+    with pytest.raises(MergeError, match="There is no job"):
+        service.judge.stop(job.id, BOB)
+    assert Shelf(service.settings.home, ADA.owner).scores.exists()
+    assert not Shelf(service.settings.home, BOB.owner).folder.exists()
+    made = replace(service.job(job.id, ADA), kind="merge")
+    assert service.judge.scores_of_merge(made, ADA) is not None and service.judge.scores_of_merge(made, BOB) is None
+    other = replace(made, payload={**made.payload, "recipe": "another"})
+    assert service.judge.scores_of_merge(other, ADA) is None
+
+
+def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
+    job = ask(service, "search", trials=300)
+    while not (answer := service.judge.answer(service.job(job.id, ADA))) or not answer.get("trials"):
+        assert service.job(job.id, ADA).active
+        service.queue.wait(job.id, 0.2)
+    service.judge.stop(job.id, ADA)
+    assert (service.queue.folder(job.id) / ENOUGH).exists()
+    first = done(service, job)
+    assert 1 <= len(first["trials"]) < 300 and first["earlier"] == 0 and first["given"] == first["trials"][0]["value"]
+    assert first["parts"] == {"validation": 6, "report": 6} and first["report"]["set"]["examples"] == 6
+    assert "@" not in first["recipe"] and "alloy/pocket-add" in first["recipe"] and first["report"]["against"]
+    assert first["dials"] == ["weight of alloy/pocket-reverse", "weight of alloy/pocket-add"]
+    assert set(first["front"]["tasks"]) == {"add", "reverse"}
+    more = done(service, ask(service, "search", trials=2))
+    assert more["earlier"] == len(first["trials"]) == len(more["trials"]) - 2
+    assert more["trials"][: more["earlier"]] == first["trials"]
+    assert more["best"] == min(more["trials"], key=lambda one: one["value"])["number"]
+
+
+def test_a_path_and_a_greedy_soup(service):
+    path = done(service, ask(service, "path", first="alloy/pocket-reverse", second="alloy/pocket-add"))
+    assert path["colours"] == ["c1", "c2"] and {len(one) for one in path["losses"].values()} == {7}
+    assert {one["task"] for one in path["barriers"]} == {"add", "reverse"} and not path["is_from_base"]
+    assert to_csv(path).count("\n") == 1 + 2 * 7
+    soup = done(service, ask(service, "soup"))
+    assert [one["before"] is None for one in soup["tried"]] == [True, False]
+    assert "merge_method: linear" in soup["recipe"] and set(soup["members"]) <= {
+        "alloy/pocket-reverse",
+        "alloy/pocket-add",
+    }
+    assert soup["report"]["rows"][0]["label"] == "Greedy soup"
