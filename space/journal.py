@@ -46,7 +46,7 @@ class Job:
 
     id: str
     owner: str
-    kind: str  # "merge", "publish" or "verify"
+    kind: str  # "merge", "publish", "verify" or "diagnose"
     title: str
     payload: Mapping[str, Any]  # what is to be done, as JSON; never a token
     state: JobState

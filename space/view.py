@@ -29,7 +29,7 @@ READ = {
     "header": "The size, the Hub's SHA-256 and the header are as reported.",
     "nothing": "Not read.",
 }
-KINDS = {"merge": "merge", "publish": "publication", "verify": "verification"}
+KINDS = {"merge": "merge", "publish": "publication", "verify": "verification", "diagnose": "inspection"}
 POLL_SECONDS = 0.5
 
 

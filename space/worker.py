@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LOOK = 0.1  # seconds between two looks at whether the job should stop
 GRACE = 1.5  # seconds to clean up in after a cancel
 DEATHS = 3  # after so many one gives up
-DIED = "The process of this merge was killed, perhaps for want of memory."
+DIED = "The process of this job was killed, perhaps for want of memory."
 
 Result = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ def run_apart(task: Task, job: Job, report: Report) -> Result:
         except EOFError:
             if not left:
                 raise Kept(f"{DIED} Give it less memory (ALLOY_MEMORY_BYTES), then start it again.") from None
-            report.log(f"{DIED} Going on from its last complete shard.")
+            report.log(f"{DIED} Going on from what is complete.")
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -207,7 +207,7 @@ def test_a_merge_whose_process_is_killed_is_begun_again(merged, service, hub):
     multiprocessing.active_children()[0].kill()
     done = service.queue.wait(job.id, 60)
     assert done.state == "done", done.error
-    assert "process of this merge was killed" in "".join(service.log(job.id, ADA))
+    assert "process of this job was killed" in "".join(service.log(job.id, ADA))
     pairs = [(f, service.download(job.id, ADA) / f.name) for f in merged[0].download(merged[1].id, ADA).glob("*.saf*")]
     assert pairs and all(one.read_bytes() == other.read_bytes() for one, other in pairs)
 
