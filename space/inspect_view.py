@@ -38,7 +38,7 @@ def report(found: Diagnosis, advice: Sequence[Advice], files: Mapping[str, tuple
     """The whole of it: what there is to be said, the pictures, the numbers, and all of it to take away."""
     drawn = [cosines(found)] if len(found.models) > 1 else []
     if found.has_base:
-        drawn += [energy(found), sizes(found)]
+        drawn += [sizes(found), energy(found)]
         drawn += [conflicts(found)] if len(found.models) > 1 else []
     said = f'{heading(found)}{advised(found, advice)}<div class="figures-grid">{"".join(drawn)}</div>'
     return f'<div class="inspection">{said}{numbers(found)}{downloads(files)}</div>'
@@ -203,7 +203,7 @@ def energy(found: Diagnosis) -> str:
 
 def across(share: float) -> float:
     """0.1 % to 100 % of the entries on a scale of powers of ten."""
-    return 34 + 316 * (3 + math.log10(share)) / 3
+    return 34 + 306 * (3 + math.log10(share)) / 3
 
 
 def down(share: float) -> float:
@@ -216,16 +216,15 @@ def curve(values: Sequence[float]) -> str:
 
 def axes(keep: float) -> str:
     levels = "".join(
-        f'<line x1="34" x2="350" y1="{down(v):.0f}" y2="{down(v):.0f}"/><text class="y" x="28" y="{down(v) + 4:.0f}">'
+        f'<line x1="34" x2="340" y1="{down(v):.0f}" y2="{down(v):.0f}"/><text class="y" x="28" y="{down(v) + 4:.0f}">'
         f"{v:.0%}</text>"
         for v in (0, 0.5, 1)
     )
     ticks = "".join(f'<text x="{across(s):.0f}" y="192">{100 * s:g} %</text>' for s in (0.001, 0.01, 0.1, 1))
     cut = f'<line class="cut" x1="{across(keep):.1f}" x2="{across(keep):.1f}" y1="12" y2="176"/>'
-    words = (
-        f'<text class="y" x="{across(keep) - 4:.0f}" y="170">kept by trimming: {keep:.0%}</text>' if keep > 0.02 else ""
-    )
-    return f'{levels}{ticks}{cut}{words}<text x="192" y="208">largest changes of each tensor</text>'
+    told = f"kept by trimming: {keep:.0%}" if keep > 0.05 else ""
+    words = f'<text class="y" x="{across(keep) - 5:.0f}" y="22">{told}</text>'
+    return f'{levels}{ticks}{cut}{words}<text x="187" y="208">largest changes of each tensor</text>'
 
 
 def changes(found: Histogram) -> str:
@@ -238,6 +237,10 @@ def changes(found: Histogram) -> str:
     drawn = "".join(bars(kind, name, shares, zeros, highest) for kind, name, shares, zeros in rows)
     end = found.edges[-1]
     axis = f'<p class="axis"><span>{MINUS}{end:.2g}</span><span>0</span><span>{end:.2g}</span></p>'
+    if not any(any(shares) for _, _, shares, _ in rows):
+        return figure(
+            "changes", found.tensor, f"No model changed it: {found.looked:,} entries are those of the base.", ""
+        )
     return figure("changes", found.tensor, histogram_sentence(found), f'<div class="bars">{drawn}{axis}</div>')
 
 

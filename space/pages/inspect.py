@@ -68,7 +68,9 @@ def build_inspect() -> InspectStage:
         gr.HTML(
             '<h2>One tensor</h2><p class="help">What each model changed of it, and what the method makes of that.</p>'
         )
-        tensor = gr.Dropdown([], value=None, label="Tensor, by any part of its name", elem_id="look-tensor")
+        tensor = gr.Dropdown(
+            [], value=None, label="Tensor: those that moved most first; type any part of a name", elem_id="look-tensor"
+        )
         changes = gr.HTML("", elem_id="look-changes")
         take = gr.Button("Play with 8 of its numbers", size="sm", visible=False, elem_id="look-take")
     gr.HTML(
@@ -169,10 +171,11 @@ def looked_at(
 
 
 def tensors_of(found: Diagnosis) -> list[tuple[str, str]]:
-    """Each with how far the model moved that changed it most; none where there is nothing to be moved from."""
+    """Each with how far the model moved that changed it most, and these first; none without a base to be moved from."""
     if not found.has_base:
         return []
     sizes = [(part.name, max((m.size or 0.0 for m in part.models), default=0.0)) for part in found.tensors]
+    sizes.sort(key=lambda one: -one[1])
     return [(f"{name} ({percent(size)})", name) for name, size in sizes]
 
 
