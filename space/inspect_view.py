@@ -25,7 +25,7 @@ from merging.figures import (
     size_sentence,
 )
 from merging.findings import listed
-from space.playground import MINUS, signed_cell
+from space.playground import MINUS, ink, signed_cell
 from space.words import size
 
 WRITTEN = 14  # layers up to which each cell of a heat map has its number
@@ -171,7 +171,7 @@ def heat_cell(value: float | None, low: float, high: float, middle: float | None
         return '<td class="zero">·</td>' if written else "<td></td>"
     start = low if middle is None else middle
     share = min(1.0, abs(value - start) / ((high - start) or 1.0))
-    kind = ("cold" if value < start else "hot") + (" far" if share > 0.55 else "")
+    kind = ("cold" if value < start else "hot") + ink(share)
     text = percent(value)
     told = f">{text}" if written else f' title="{text}">'
     return f'<td class="{kind}" style="--v:{share:.2f}"{told}</td>'
@@ -270,7 +270,7 @@ def numbers(found: Diagnosis) -> str:
 
 def models_table(found: Diagnosis) -> str:
     null = dict(zip(SHARES, energy_null(), strict=True))
-    head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy of the top {s:.0%}" for s in TOLD)]
+    head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy of the top {100 * s:g} %" for s in TOLD)]
     rows = [
         (name, i, [(percent(m.size), ""), (percent(m.unchanged), percent(nulls.UNCHANGED)),
                    *((percent(m.energy[SHARES.index(s)]), percent(null[s])) for s in TOLD)])
@@ -280,7 +280,7 @@ def models_table(found: Diagnosis) -> str:
 
 
 def pairs_table(found: Diagnosis) -> str:
-    keep = f"{found.keep:.0%}"
+    keep = f"{100 * found.keep:.3g} %"
     head = ["Pair", "Cosine", "Norm ratio"]
     head += (["Conflict", "By magnitude", f"Both in the top {keep}", f"Conflict in the top {keep}"] if found.has_base
              else ["Distance"])  # fmt: skip
