@@ -11,16 +11,17 @@ from merging.diagnostics import Diagnosis
 from merging.diagnostics.diagnosis import compare
 from merging.diagnostics.entries import Entries, Histogram, histogram, read_entries
 from merging.errors import MergeError
+from merging.plan import Plan
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import pinned
 from space.inputs import opened
 from space.inspected import files_in, read_diagnosis, without_commits
 from space.jobs import Job, Jobs
 from space.publication import suggested_name
-from space.room import Room
 from space.settings import Settings
 from space.tasks import engine_options
 from space.viewer import HubFor, Viewer
+from space.words import size
 
 KIND = "diagnose"
 PATCH = 8  # entries of a tensor that a walkthrough shows side by side
@@ -50,10 +51,16 @@ class Inspections:
         with self.opened(recipe, viewer) as checkpoints:
             plan = compare(recipe, checkpoints, engine_options(self.settings), None).plan
             if not sample:
-                Room(self.settings).refuse_too_large(plan)
+                self.refuse_too_large(plan)
             recipe = pinned(recipe, checkpoints)
         payload = {"recipe": to_yaml(recipe), "sample": sample}
         return self.submit(viewer, KIND, suggested_name(recipe), payload)
+
+    def refuse_too_large(self, plan: Plan) -> None:
+        if plan.read_bytes > (most := self.settings.merge_bytes):
+            raise MergeError(
+                f"The models have {size(plan.read_bytes)}, and {size(most)} can be read at once here. Look at a sample."
+            )
 
     def get(self, id: str, viewer: Viewer) -> Job:
         job = self.queue.get(id, viewer.owner)

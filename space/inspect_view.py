@@ -28,6 +28,7 @@ from merging.findings import listed
 from space.playground import MINUS, ink, signed_cell
 from space.words import size
 
+SPACE = "\N{NO-BREAK SPACE}"
 WRITTEN = 14  # layers up to which each cell of a heat map has its number
 TOLD = (0.01, 0.1, 0.2, 0.5)  # of the energy curve, in the table
 KINDS = {".csv": "Every number, one a line (CSV)", ".json": "For programs (JSON)", ".png": "Picture"}
@@ -270,7 +271,7 @@ def numbers(found: Diagnosis) -> str:
 
 def models_table(found: Diagnosis) -> str:
     null = dict(zip(SHARES, energy_null(), strict=True))
-    head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy of the top {100 * s:g} %" for s in TOLD)]
+    head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy of the top {100 * s:g}{SPACE}%" for s in TOLD)]
     rows = [
         (name, i, [(percent(m.size), ""), (percent(m.unchanged), percent(nulls.UNCHANGED)),
                    *((percent(m.energy[SHARES.index(s)]), percent(null[s])) for s in TOLD)])
@@ -280,7 +281,7 @@ def models_table(found: Diagnosis) -> str:
 
 
 def pairs_table(found: Diagnosis) -> str:
-    keep = f"{100 * found.keep:.3g} %"
+    keep = f"{100 * found.keep:.3g}{SPACE}%"
     head = ["Pair", "Cosine", "Norm ratio"]
     head += (["Conflict", "By magnitude", f"Both in the top {keep}", f"Conflict in the top {keep}"] if found.has_base
              else ["Distance"])  # fmt: skip

@@ -15,7 +15,7 @@ from space.pages.recipe import RecipeColumn, shown_form, texts
 from space.settings import kept_seconds
 from space.viewer import Viewer
 
-SURE = "(chosen, shown) => [confirm('Remove this job and its files for good?') ? chosen : '', shown]"
+SURE = "(chosen, ...shown) => [confirm('Remove this job and its files for good?') ? chosen : '', ...shown]"
 EMPTY = view.empty("No jobs yet", "Merges, publications and looks at weights are listed here.")
 TABS = {"merge": "merge", "diagnose": "inspect"}  # where a job is shown; others at what they publish
 
@@ -57,17 +57,18 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         return [gr.skip()] * len(places) if job is None else shown_at(job, desk, viewer, len(recipe.all))
 
     @told()
-    def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:
+    def removed(request: gr.Request, token: Token, chosen: str, *shown: str) -> list[Any]:
         viewer = desk.viewer(request, token)
         if not chosen:  # asked whether they are sure, they were not
-            return [gr.skip()] * (1 + len(stage.outputs))
+            return [gr.skip()] * (len(shown) + len(stage.outputs))
         desk.service.forget(chosen, viewer)
-        return ["" if chosen == shown else shown, *jobs_state(desk.service.jobs(viewer), None, kept)]
+        return [*("" if chosen == one else one for one in shown), *jobs_state(desk.service.jobs(viewer), None, kept)]
 
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
     stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
     stage.open.click(opened, stage.chosen, places, **QUICK)
-    stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], js=SURE, **QUICK)
+    ids = [shared.job, shared.inspection]
+    stage.remove.click(removed, [stage.chosen, *ids], [*ids, *stage.outputs], js=SURE, **QUICK)
 
 
 def shown_at(job: Job, desk: Desk, viewer: Viewer, controls: int) -> list[Any]:

@@ -110,6 +110,17 @@ def test_what_cannot_be_compared_is_refused_at_once(service):
     assert service.jobs(ADA) == []
 
 
+def test_too_much_to_read_is_refused_and_a_sample_is_not(hub, tmp_path):
+    settings = Settings(tmp_path / "home", hosted=True, threads=2, merge_bytes=1_000_000)
+    service = build_service(settings, hub_for=quick_hub)
+    try:
+        with pytest.raises(MergeError, match=r"have 3\.78 MB, and 1\.00 MB can be read at once here. Look at a sample"):
+            service.inspections.begin(BOTH, ADA, sample=False)
+        assert service.inspections.begin(BOTH, ADA, sample=True).active
+    finally:
+        service.close()
+
+
 def test_a_merge_is_no_inspection_and_an_inspection_no_merge(looked):
     service, job = looked
     merge = service.queue.wait(service.merge(BOTH, ADA).id, 60)
