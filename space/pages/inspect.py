@@ -149,15 +149,13 @@ class Look:
             return
         yield [inspect_view.changes(found), SHOWN]
 
-    def take(self, request: gr.Request, token: Token, id: str, tensor: str, *controls: Any) -> list[Any]:
+    def take(self, request: gr.Request, token: Token, id: str, tensor: str) -> list[Any]:
         """Some numbers of the tensor, as if they had been typed."""
-        _, method, *sliders = controls
         try:
             found = self.desk.service.inspections.patch(id, tensor, self.desk.viewer(request, token))
         except MergeError as e:
             return [gr.skip(), view.note(str(e), "error")]
-        numbers = typed(found)
-        return [numbers, shown(Play(numbers, method, *sliders))]
+        return [typed(found), gr.skip()]
 
 
 def looked_at(
@@ -190,7 +188,7 @@ def wire_inspect(stage: InspectStage, recipe: RecipeColumn, desk: Desk, shared: 
     recipe.problem.change(lambda text: gr.update(interactive=not text), recipe.problem, stage.look, **QUICK)
     chosen = [shared.inspection, stage.tensor]
     stage.tensor.input(look.changes, chosen, [stage.changes, stage.take], **QUEUED)
-    stage.take.click(look.take, [*chosen, *stage.controls], [stage.numbers, stage.walk], **QUICK)
+    stage.take.click(look.take, chosen, [stage.numbers, stage.walk], **QUICK)
     wire_playground(stage)
 
 
@@ -199,7 +197,8 @@ def wire_playground(stage: InspectStage) -> None:
     moved: dict[str, Any] = {
         "queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private",
     }  # fmt: skip
-    events = [control.input for control in (stage.numbers, *stage.sliders)]
+    # Input alone misses what is pasted, and what a tensor puts there.
+    events = [stage.numbers.change, *(slider.input for slider in stage.sliders)]
     gr.on(events, played, stage.controls, stage.walk, **moved)
     stage.method.input(changed_method, stage.controls, [*stage.sliders, stage.walk], **moved)
 

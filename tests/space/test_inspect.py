@@ -92,7 +92,9 @@ def test_its_files_are_sent_to_its_owner_alone(looked):
         def get(name, token):
             return web.get(f"/{download.address(job.id, name)}", headers={"Authorization": f"Bearer {token}"})
 
-        service.queue.hand_over(ADA.owner, owner := f"hf:{quick_hub(ADA_TOKEN).whoami().id}")
+        account = quick_hub(ADA_TOKEN).whoami()
+        assert account is not None
+        service.queue.hand_over(ADA.owner, owner := f"hf:{account.id}")
         try:
             rows = list(csv.DictReader(io.StringIO(get(names[0], ADA_TOKEN).text)))
             assert {row["quantity"] for row in rows} > {"size", "cosine", "conflict_weighted"}
