@@ -74,7 +74,7 @@ def advised(found: Diagnosis, advice: Sequence[Advice]) -> str:
 def one_advice(one: Advice) -> str:
     source = one.source
     where = "Follows from the formula alone." if source == ARITHMETIC else link(source, paper(source))
-    return f'<li><b>{escape(one.finding)}</b> {escape(one.why)} <span class="source">{where}</span></li>'
+    return f'<li><b>{escape(one.finding)}</b> {escape(one.why)} <span class="paper">{where}</span></li>'
 
 
 def paper(address: str) -> str:
@@ -204,7 +204,7 @@ def energy(found: Diagnosis) -> str:
 
 def across(share: float) -> float:
     """0.1 % to 100 % of the entries on a scale of powers of ten."""
-    return 34 + 306 * (3 + math.log10(share)) / 3
+    return 40 + 300 * (3 + math.log10(share)) / 3
 
 
 def down(share: float) -> float:
@@ -217,7 +217,7 @@ def curve(values: Sequence[float]) -> str:
 
 def axes(keep: float) -> str:
     levels = "".join(
-        f'<line x1="34" x2="340" y1="{down(v):.0f}" y2="{down(v):.0f}"/><text class="y" x="28" y="{down(v) + 4:.0f}">'
+        f'<line x1="40" x2="340" y1="{down(v):.0f}" y2="{down(v):.0f}"/><text class="y" x="35" y="{down(v) + 4:.0f}">'
         f"{v:.0%}</text>"
         for v in (0, 0.5, 1)
     )
@@ -225,7 +225,7 @@ def axes(keep: float) -> str:
     cut = f'<line class="cut" x1="{across(keep):.1f}" x2="{across(keep):.1f}" y1="12" y2="176"/>'
     told = f"kept by trimming: {keep:.0%}" if keep > 0.05 else ""
     words = f'<text class="y" x="{across(keep) - 5:.0f}" y="22">{told}</text>'
-    return f'{levels}{ticks}{cut}{words}<text x="187" y="208">largest changes of each tensor</text>'
+    return f'{levels}{ticks}{cut}{words}<text x="190" y="208">largest changes of each tensor</text>'
 
 
 def changes(found: Histogram) -> str:
@@ -271,7 +271,7 @@ def numbers(found: Diagnosis) -> str:
 
 def models_table(found: Diagnosis) -> str:
     null = dict(zip(SHARES, energy_null(), strict=True))
-    head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy of the top {100 * s:g}{SPACE}%" for s in TOLD)]
+    head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy, top {100 * s:g}{SPACE}%" for s in TOLD)]
     rows = [
         (name, i, [(percent(m.size), ""), (percent(m.unchanged), percent(nulls.UNCHANGED)),
                    *((percent(m.energy[SHARES.index(s)]), percent(null[s])) for s in TOLD)])

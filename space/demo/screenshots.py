@@ -114,8 +114,9 @@ def check(page: Page) -> None:
 def inspect(page: Page) -> None:
     """What the weights say, scrolled to the pictures."""
     page.get_by_role("tab", name="Inspect").click()
+    page.evaluate("document.querySelector('#look-report .inspection')?.setAttribute('data-old', '')")
     page.locator("#look-button").click()
-    report = page.locator("#look-report .inspection")
+    report = page.locator("#look-report .inspection:not([data-old])")
     report.wait_for()
     report.evaluate("one => one.scrollIntoView()")
 

@@ -82,8 +82,8 @@ def build_inspect() -> InspectStage:
         FIRST, label="One line for the base, one for each model", lines=3, max_lines=9, elem_id="play-numbers"
     )
     with gr.Row(elem_classes="pair play-sliders"):
-        first = gr.Slider(-2, 2, 1.0, step=0.05, label="Lambda of the first model", elem_id="play-first")
-        others = gr.Slider(-2, 2, 1.0, step=0.05, label="Lambda of the others", elem_id="play-others")
+        first = gr.Slider(-2, 2, 1.0, step=0.05, label="First lambda", elem_id="play-first")
+        others = gr.Slider(-2, 2, 1.0, step=0.05, label="Other lambdas", elem_id="play-others")
         share = gr.Slider(0, 1, 0.5, step=0.05, label=share_label("ties"), elem_id="play-share")
     walk = gr.HTML(shown(Play(FIRST, "ties")), elem_id="play-walk")
     return InspectStage(

@@ -57,7 +57,7 @@ def test_one_tensor_and_its_numbers_in_the_playground(page: Page):
     page.locator("#play-method").get_by_text("Task arithmetic").click()
     expect(steps).to_have_count(5)
     expect(share).to_be_hidden()
-    page.get_by_label("range slider for Lambda of the first model").press("ArrowLeft")
+    page.get_by_label("range slider for First lambda").press("ArrowLeft")
     expect(steps.nth(2)).to_contain_text("The changes of pocket-reverse by 0.95")
     page.locator("#play-numbers textarea").fill("1 2\n3")
     expect(page.locator("#play-walk")).to_contain_text("The base has 2 numbers, model 1 has 1")
