@@ -27,7 +27,6 @@ READING = view.empty("Reading", "A few numbers of this tensor.", busy=True)
 SAMPLE, WHOLE = "A sample: at most 64 MB of each model, which is all of a small one", "Every entry of every model"
 LOOK, AGAIN = "Look at the weights", "Look again"
 HIDDEN, SHOWN = gr.update(visible=False), gr.update(visible=True)
-NO_BASE = view.note("Choose a base, and look again, to see what each model changed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Look:
     desk: Desk
 
     def begin(self, request: gr.Request, token: Token, gathered: list[Any], amount: str) -> list[Any]:
-        """Queue the job, and show it at once. `look` follows it."""
+        """Queue the job, and show it at once; what was shown before is another one."""
         try:
             viewer = self.desk.viewer(request, token)
             job = self.desk.service.inspections.begin(current(gathered), viewer, sample=amount != WHOLE)
