@@ -1,4 +1,5 @@
-"""The files of a finished merge, for its owner, by a route of our own: Gradio serves nothing of the work folder.
+"""The files of a finished merge or inspection, for its owner, by a route of our own: Gradio serves nothing of the work
+folder.
 
 They are sent as they lie, in ranges where one asks for these, so that a download that broke off goes on where it was.
 """
@@ -48,7 +49,7 @@ def find(service: Service, request: Request) -> Path:
     viewer = viewer_of(service.settings, gr.Request(request), token_of(request), hub_for=service.hub_for)
     file, found = request.path_params["file"], service.files(request.path_params["job_id"], viewer)
     if file not in found:
-        raise MergeError(f"The merge has no file {file!r}.")
+        raise MergeError(f"This job has no file {file!r}.")
     return found[file]
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Run = Callable[[Job, Report], Mapping[str, Any]]
 Lines = list[str]  # `Jobs.list` hides the builtin inside the class
 
-KINDS = ("merge", "publish", "verify", "judge")
+KINDS = ("merge", "publish", "verify", "diagnose", "judge")
 RESUMED = ("merge",)  # go on where they were stopped
 CLOSE_SECONDS = 20  # for a running job to notice that the app closes
 INTERRUPTED = "Alloy was stopped while this job ran. Start it again."

@@ -46,7 +46,7 @@ class Job:
 
     id: str
     owner: str
-    kind: str  # "merge", "publish", "verify" or "judge"
+    kind: str  # "merge", "publish", "verify", "diagnose" or "judge"
     title: str
     payload: Mapping[str, Any]  # what is to be done, as JSON; never a token
     state: JobState

@@ -21,6 +21,8 @@ from space.chat import ChatOptions, Chats, Pane, Reply
 from space.expiry import Expiry
 from space.fetch import Parents
 from space.inputs import opened
+from space.inspect import KIND as INSPECTION
+from space.inspect import Inspections
 from space.jobs import Job, Jobs
 from space.judge import Judge
 from space.live import LiveMerges
@@ -60,6 +62,7 @@ class Service:
             self.expiry.start()
         self.live = LiveMerges(settings, chats, settings.home / "live")
         self.judge = Judge(settings, queue, hub_for, self.look, in_memory_blocking, self.submit)
+        self.inspections = Inspections(settings, queue, hub_for, self.submit)
 
     def search(self, text: str, viewer: Viewer) -> list[str]:
         """Repo IDs that match, as one types."""
@@ -241,8 +244,10 @@ class Service:
         self.merged(job_id, viewer)
         return self.model_folder(job_id)
 
-    def files(self, job_id: str, viewer: Viewer) -> dict[str, Path]:
-        """The files of a merge by their names in it."""
+    def files(self, job_id: str, viewer: Viewer) -> Mapping[str, Path]:
+        """The files of a merge, or of an inspection, by their names in it."""
+        if self.job(job_id, viewer).kind == INSPECTION:
+            return self.inspections.files(job_id, viewer)
         folder = self.download(job_id, viewer)
         found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
         return {path.relative_to(folder).as_posix(): path for path in found}

@@ -1,4 +1,4 @@
-"""What a job does: merge into its folder, in a process of its own, publish a merge, or verify what was published."""
+"""What a job does: merge into its folder or look at weights, each in a process of its own; publish; or verify."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from merging.compatibility import Finding
+from merging.diagnostics import Diagnosis, diagnose
 from merging.engine import Options, Progress, merge
 from merging.errors import MergeError
 from merging.hub import Delivery, Verified, verify
@@ -20,6 +21,7 @@ from merging.recipe import ModelRef, parse_recipe
 from merging.report import CARD, RECIPE, REPORT
 from merging.waiting import TICK, in_thread
 from space.inputs import opened
+from space.inspected import write_files
 from space.jobs import Cancelled, Job, Report
 from space.room import Room, unwritten
 from space.settings import Settings
@@ -36,10 +38,12 @@ class Tasks:
         self.room = Room(settings)
 
     def run(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """A merge is computed in a process of its own; the others only wait for the network."""
+        """What computes does so in a process of its own; the others only wait for the network."""
         match job.kind:
             case "merge":
                 return run_apart(self.merge, job, report)
+            case "diagnose":
+                return run_apart(self.diagnose, job, report)
             case "verify":
                 return self.verify(job, report)
             case "judge":
@@ -115,6 +119,24 @@ class Tasks:
                 if (now := 10 * step.done_bytes // max(step.total_bytes, 1)) > tenth:
                     tenth = now
                     report.log(f"{10 * tenth} %: {step.tensors_done} of {step.tensors} tensors, {step.tensor}")
+
+    def diagnose(self, job: Job, report: Reporter) -> Mapping[str, Any]:
+        """Compare the weights of a recipe's models, or a sample of them. A fault that passes is waited for."""
+        began, found = time.monotonic(), list[Diagnosis]()
+
+        def attempts() -> Iterator[Generator[Progress, None, None]]:
+            while True:
+                yield self.look(job, report, found)
+
+        self.follow(persevere(attempts()), report)
+        write_files(found[-1], report.folder)
+        return {"read_bytes": found[-1].read_bytes, "seconds": time.monotonic() - began}
+
+    def look(self, job: Job, report: Reporter, found: list[Diagnosis]) -> Generator[Progress, None, None]:
+        recipe, hub = parse_recipe(job.payload["recipe"]), self.hub_for(report.secret or token_here(self.settings))
+        with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
+            options = engine_options(self.settings)
+            found.append((yield from diagnose(recipe, checkpoints, options, sample=job.payload["sample"])))
 
     def publish(self, job: Job, report: Report) -> Mapping[str, Any]:
         """Push a copy made of links; the merge itself is not touched.

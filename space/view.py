@@ -29,7 +29,10 @@ READ = {
     "header": "The size, the Hub's SHA-256 and the header are as reported.",
     "nothing": "Not read.",
 }
-KINDS = {"merge": "merge", "publish": "publication", "verify": "verification", "judge": "evaluation"}
+KINDS = {
+    "merge": "merge", "publish": "publication", "verify": "verification", "diagnose": "inspection",
+    "judge": "evaluation",
+}  # fmt: skip
 POLL_SECONDS = 0.5
 
 

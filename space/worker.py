@@ -72,7 +72,7 @@ def run_apart(task: Task, job: Job, report: Report) -> Result:
         except EOFError:
             if not left:
                 raise Kept(f"{DIED} Give it less memory (ALLOY_MEMORY_BYTES), then start it again.") from None
-            report.log(f"{DIED} Going on from its last complete shard.")
+            report.log(f"{DIED} Going on from what is complete.")
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -82,6 +82,8 @@ def journey(page: Page, out: Path, name: str) -> None:
     page.wait_for_timeout(1000)
     check(page)
     shoot("check")
+    inspect(page)
+    shoot("inspect")
     try_it(page)
     shoot("try")
     page.get_by_role("tab", name="Check").click()
@@ -111,8 +113,19 @@ def check(page: Page) -> None:
     expect(page.locator("#verdict .verdict")).to_be_visible(timeout=LONG)
 
 
+def inspect(page: Page) -> None:
+    """What the weights say, scrolled to the pictures."""
+    page.get_by_role("tab", name="Inspect").click()
+    page.evaluate("document.querySelector('#look-report .inspection')?.setAttribute('data-old', '')")
+    page.locator("#look-button").click()
+    report = page.locator("#look-report .inspection:not([data-old])")
+    report.wait_for()
+    report.evaluate("one => one.scrollIntoView()")
+
+
 def try_it(page: Page) -> None:
     """The merge in memory: an answer before and one after a lambda was moved, and a row of five."""
+    page.get_by_role("tab", name="Check").click()
     page.locator("#to-try").click()
     page.locator("#try-load").click()
     expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)

@@ -60,3 +60,5 @@ class Shared:
     publication: gr.State  # id of the publication that is shown
     finished: gr.State  # id of the shown merge once it is done
     states: gr.State  # states of all my jobs, to notice a change
+    inspection: gr.State  # id of the look at weights that is shown
+    looks: gr.State  # states of my looks at weights, to notice a change

@@ -13,10 +13,11 @@ from space.jobs import Job
 from space.pages.desk import QUICK, Desk, Shared, Token, told
 from space.pages.recipe import RecipeColumn, shown_form, texts
 from space.settings import kept_seconds
+from space.viewer import Viewer
 
-SURE = "(chosen, shown) => [confirm('Remove this job and its files for good?') ? chosen : '', shown]"
-SHOWN_HERE = ("merge", "publish", "verify")  # other kinds have a stage of their own, which shows them
-EMPTY = view.empty("No jobs yet", "Merges and publications are listed here.")
+SURE = "(chosen, ...shown) => [confirm('Remove this job and its files for good?') ? chosen : '', ...shown]"
+EMPTY = view.empty("No jobs yet", "Merges, publications, looks at weights and evaluations are listed here.")
+TABS = {"merge": "merge", "diagnose": "inspect", "judge": "judge"}  # where a job is shown; others at what they publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def build_jobs() -> JobsStage:
 
 def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
     kept = kept_seconds(desk.settings)
+    places = [shared.job, shared.publication, shared.inspection, shared.tabs, *recipe.all]
 
     @told()
     def listed(request: gr.Request, token: Token, chosen: str | None) -> list[Any]:
@@ -52,29 +54,43 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         """Show a job where it belongs, and the recipe it was made from."""
         viewer = desk.viewer(request, token)
         job = desk.find(chosen, viewer)
-        tab = gr.Tabs(selected="merge" if job is not None and job.kind == "merge" else "publish")
-        if job is not None and job.kind == "verify":  # shown with what it verifies
-            job = desk.find(job.payload["of"], viewer)
-        merge = job if job is None or job.kind == "merge" else desk.find(str(job.payload.get("merge", "")), viewer)
-        if job is None or job.kind not in SHOWN_HERE:
-            return [gr.skip()] * (3 + len(recipe.all))
-        if merge is None:  # its files were removed; the publication is still there to see
-            return ["", job.id, tab, *[gr.skip()] * len(recipe.all)]
-        form = from_recipe(parse_recipe(merge.payload["recipe"]))
-        return [merge.id, "" if job is merge else job.id, tab, *shown_form(form), *texts(form)]
+        return [gr.skip()] * len(places) if job is None else shown_at(job, desk, viewer, len(recipe.all))
 
     @told()
-    def removed(request: gr.Request, token: Token, chosen: str, shown: str) -> list[Any]:
+    def removed(request: gr.Request, token: Token, chosen: str, *shown: str) -> list[Any]:
         viewer = desk.viewer(request, token)
         if not chosen:  # asked whether they are sure, they were not
-            return [gr.skip()] * (1 + len(stage.outputs))
+            return [gr.skip()] * (len(shown) + len(stage.outputs))
         desk.service.forget(chosen, viewer)
-        return ["" if chosen == shown else shown, *jobs_state(desk.service.jobs(viewer), None, kept)]
+        return [*("" if chosen == one else one for one in shown), *jobs_state(desk.service.jobs(viewer), None, kept)]
 
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
     stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
-    stage.open.click(opened, stage.chosen, [shared.job, shared.publication, shared.tabs, *recipe.all], **QUICK)
-    stage.remove.click(removed, [stage.chosen, shared.job], [shared.job, *stage.outputs], js=SURE, **QUICK)
+    stage.open.click(opened, stage.chosen, places, **QUICK)
+    ids = [shared.job, shared.inspection]
+    stage.remove.click(removed, [stage.chosen, *ids], [*ids, *stage.outputs], js=SURE, **QUICK)
+
+
+def shown_at(job: Job, desk: Desk, viewer: Viewer, controls: int) -> list[Any]:
+    """Which merge, publication and look at weights are shown then, in which tab, and the form with its recipe."""
+    tab = gr.Tabs(selected=TABS.get(job.kind, "publish"))
+    if job.kind == "diagnose":
+        return [gr.skip(), gr.skip(), job.id, tab, *form_of(job)]
+    if job.kind == "judge":  # which its own stage shows
+        return [*[gr.skip()] * 3, tab, *[gr.skip()] * controls]
+    pushed = desk.find(job.payload["of"], viewer) if job.kind == "verify" else job  # it is shown with what it verifies
+    if pushed is None:
+        return [gr.skip()] * (4 + controls)
+    merge = pushed if pushed.kind == "merge" else desk.find(str(pushed.payload.get("merge", "")), viewer)
+    if merge is None:  # its files were removed; the publication is still there to see
+        return ["", pushed.id, gr.skip(), tab, *[gr.skip()] * controls]
+    return [merge.id, "" if pushed is merge else pushed.id, gr.skip(), tab, *form_of(merge)]
+
+
+def form_of(job: Job) -> list[Any]:
+    """The recipe that a job was made from, in the form."""
+    form = from_recipe(parse_recipe(job.payload["recipe"]))
+    return [*shown_form(form), *texts(form)]
 
 
 def jobs_state(jobs: Sequence[Job], chosen: str | None, kept: float | None) -> list[Any]:

@@ -1,5 +1,6 @@
 """The Merge stage: a job as it runs, and what can be done next. The page only looks; the job does not need it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         try:
             viewer = desk.viewer(request, token)
         except SignedOut as e:  # what is shown stays; there is nothing to be asked until they have signed in
-            return [*[gr.skip()] * (len(looked) - 4), gr.Timer(active=False), *[gr.skip()] * 2, view.notice(str(e))]
+            return [*[gr.skip()] * (len(looked) - 5), gr.Timer(active=False), *[gr.skip()] * 3, view.notice(str(e))]
         except MergeError as e:  # the Hub is away: ask again
             return [*[gr.skip()] * (len(looked) - 1), view.notice(str(e))]
         job, pushed = desk.find(job_id, viewer), desk.find(publication_id, viewer)
@@ -64,11 +65,11 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         mine = desk.service.jobs(viewer)
         timer = gr.Timer(active=any(one.active for one in mine))
         done = job.id if job is not None and is_here(job) else ""
-        states = " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}:{one.place}" for one in mine)
+        states, looks = as_text(mine), as_text(one for one in mine if one.kind == "diagnose")
         pushed = shown_publication(job, pushed)
         verification = desk.service.verification(pushed.id, viewer) if pushed else None
         files = view.downloads(located(desk, done, viewer), kept_seconds(desk.settings)) if done else ""
-        return [*merge_state(job, log, files), *publication_state(pushed, verification), timer, done, states, ""]
+        return [*merge_state(job, log, files), *publication_state(pushed, verification), timer, done, states, looks, ""]
 
     @told()
     def cancel(request: gr.Request, token: Token, job_id: str) -> Any:
@@ -82,7 +83,7 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
 
     looked = [
         *stage.outputs, publish.empty, publish.panel, publish.link, publish.verify, publish.verified, shared.timer,
-        shared.finished, shared.states, shared.notice,
+        shared.finished, shared.states, shared.looks, shared.notice,
     ]  # fmt: skip
     ids = [shared.job, shared.publication]
     shared.timer.tick(poll, ids, looked, **QUICK)
@@ -91,6 +92,10 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
     stage.again.click(again, shared.job, shared.timer, **QUICK)
     stage.to_chat.click(lambda: gr.Tabs(selected="chat"), None, shared.tabs, **QUICK)
     stage.to_publish.click(lambda: gr.Tabs(selected="publish"), None, shared.tabs, **QUICK)
+
+
+def as_text(jobs: Iterable[Job]) -> str:
+    return " ".join(f"{one.id}:{one.state}:{view.fraction(one):.0f}:{one.place}" for one in jobs)
 
 
 def is_here(job: Job) -> bool:

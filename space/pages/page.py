@@ -17,6 +17,7 @@ from space.form import Form
 from space.pages.chat import build_chat, wire_chat
 from space.pages.check import build_check, wire_check
 from space.pages.desk import QUICK, Desk, Shared, Token
+from space.pages.inspect import build_inspect, wire_inspect
 from space.pages.jobs import build_jobs, wire_jobs
 from space.pages.judge import build_judge, wire_judge, wire_scores
 from space.pages.merge import build_merge, wire_merge
@@ -49,7 +50,7 @@ def build_page(service: Service, settings: Settings, examples: Examples = ()) ->
     """The whole app as Gradio blocks, ready to launch."""
     desk = Desk(service, settings)
     with gr.Blocks(title="Alloy: merge language models", fill_width=True) as page:
-        nobody, *states = (gr.State("") for _ in range(6))  # first of all: each event looks for them from the top
+        nobody, *states = (gr.State("") for _ in range(8))  # first of all: each event looks for them from the top
         add_api(service, settings)  # first, so that the names are theirs: Gradio numbers those that come again
         with gr.Row(elem_classes="masthead-row"):
             masthead = gr.HTML(view.header(Viewer(""), demo=settings.demo), elem_id="masthead")
@@ -96,6 +97,8 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
     with gr.Tabs(selected="check", elem_classes="stage-tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Check", id="check"):
             check = build_check()
+        with gr.Tab("Inspect", id="inspect"):
+            inspect = build_inspect()
         with gr.Tab("Try", id="try"):
             trying = build_try(prompts(desk.settings))
         with gr.Tab("Merge", id="merge"):
@@ -110,6 +113,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
             jobs = build_jobs()
     shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
     wire_check(check, recipe, trying, merge, desk, shared)
+    wire_inspect(inspect, recipe, desk, shared)
     wire_try(trying, recipe, desk, shared)
     wire_merge(merge, publish, desk, shared)
     wire_chat(chat, chat_tab, desk, shared)
@@ -161,14 +165,15 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
         try:
             viewer = desk.viewer(request, token)
         except MergeError as e:
-            return [gr.skip(), "", "", gr.Timer(active=False), view.notice(str(e))]
+            return [gr.skip(), "", "", gr.Timer(active=False), view.notice(str(e)), ""]
         mine = desk.service.welcome(viewer)
         merge = next((job.id for job in mine if job.kind == "merge"), "")
         pushed = next((job.id for job in mine if job.kind == "publish" and job.payload.get("merge") == merge), "")
+        look = next((job.id for job in mine if job.kind == "diagnose"), "")
         going = any(job.active for job in mine)
         failed = request.query_params.get("sign_in") == "failed"
         said = view.notice(NOT_SIGNED_IN) if failed and viewer.account is None else ""
-        return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going), said]
+        return [view.header(viewer, demo=desk.settings.demo), merge, pushed, gr.Timer(active=going), said, look]
 
     def suggest(request: gr.Request, token: Token) -> list[str]:
         return new_models(desk, request, token, [], "")
@@ -178,7 +183,8 @@ def wire_arrival(page: gr.Blocks, masthead: gr.HTML, recipe: RecipeColumn, desk:
         lists = [[*one, *(repo for repo in found if repo not in one)] for one in known]
         return [lists, *(gr.update(choices=one) for one in lists)]
 
-    page.load(arrive, None, [masthead, shared.job, shared.publication, shared.timer, shared.notice], **QUICK)
+    there = [masthead, shared.job, shared.publication, shared.timer, shared.notice, shared.inspection]
+    page.load(arrive, None, there, **QUICK)
     first = gr.State([])
     page.load(suggest, None, first, **QUICK).then(
         add_suggested, [first, recipe.known], [recipe.known, *recipe.boxes], **QUICK

@@ -6,7 +6,7 @@ import gradio as gr
 
 from merging.methods import METHODS
 
-CSS = Path(__file__).with_name("style.css")
+CSS = [Path(__file__).with_name(name) for name in ("style.css", "inspect.css")]
 
 GRAPHITE = gr.themes.Color(
     name="graphite", c50="#faf9f7", c100="#f3f1ed", c200="#e5e2dc", c300="#cfcac2", c400="#a39d94",
