@@ -202,7 +202,9 @@ def table(rows: Sequence[Row]) -> str:
         for at in range(len(rows[0]["tasks"]))
         for row in rows
     )
-    return f'<div class="numbers" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="score-table" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def line(row: Row, at: int, columns: Sequence[str], *, several: bool, is_first: bool) -> str:
@@ -267,7 +269,7 @@ def trade(answer: Answer, best: Mapping[str, Any]) -> str:
     more = " Thin lines: the recipe as it was." if front else ""
     told = f"{said} The best has {trial_title(answer, best)}."
     drawn = plane(dots, names, at(trials[0]) if front and not answer["earlier"] else None, told, better=better)
-    return f'<figure class="plot wide"><figcaption>{escape(said + more)}</figcaption><div>{drawn}</div></figure>'
+    return f'<figure class="plot broad"><figcaption>{escape(said + more)}</figcaption><div>{drawn}</div></figure>'
 
 
 def trial_title(answer: Answer, trial: Mapping[str, Any]) -> str:

@@ -25,7 +25,6 @@ def launch(
     """Serve the page; returns its address when `wait` is False, else when it is stopped."""
     settings = service.settings
     switch_often()
-    threading.Thread(target=import_early, name="imports", daemon=True).start()
     page.queue(max_size=MAX_EVENTS, default_concurrency_limit=8)
     _, local, _ = page.launch(
         server_name=host or ("0.0.0.0" if settings.hosted else "127.0.0.1"),
@@ -50,7 +49,11 @@ def launch(
             "docs_url": None,
             "redoc_url": None,
         },
-        prevent_thread_lock=not wait,
+        prevent_thread_lock=True,
         quiet=not wait,
     )
+    # Not before: Gradio gives its server three seconds to answer, and imports hardly let it.
+    threading.Thread(target=import_early, name="imports", daemon=True).start()
+    if wait:
+        page.block_thread()
     return str(local).rstrip("/")

@@ -26,6 +26,7 @@ def test_what_the_weights_say_is_shown_kept_and_downloaded(page: Page):
     expect(report.locator("figure")).to_have_count(4)
     expect(report.locator("#inspect-cosine")).to_contain_text("nearly at right angles")
     expect(report.locator("#inspect-conflict")).to_contain_text("50.0 % by chance")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.reload()
     page.get_by_role("tab", name="Inspect").click()
     expect(report.locator("table.numbers").first).to_contain_text("null 8.45 %")
