@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merging.__main__ import (
+from merging.arguments import natural, positive, size
+from merging.command import (
     FAILED,
     FINE,
     STOPPED,
@@ -16,12 +17,9 @@ from merging.__main__ import (
     HubWhenNeeded,
     Unusable,
     check_allowed,
-    natural,
     open_one,
-    positive,
     read_recipe,
     refuse_blocked,
-    size,
     stop_when_told,
 )
 from merging.errors import MergeError

@@ -4,8 +4,6 @@ import argparse
 import gc
 import json
 import os
-import re
-import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -13,6 +11,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merging.arguments import fraction, natural, positive, size
+from merging.command import (
+    BLOCKED,
+    FAILED,
+    FINE,
+    STOPPED,
+    UNUSABLE,
+    HubWhenNeeded,
+    Unusable,
+    check_allowed,
+    collect_from_now_on,
+    open_models,
+    open_one,
+    read_recipe,
+    refuse_blocked,
+    stop_when_told,
+)
 from merging.errors import Kept, MergeError
 
 if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and a typing mistake answer at once
@@ -21,14 +36,6 @@ if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --he
     from merging.engine import Options, Progress
     from merging.hub import Delivery, Hub
     from merging.recipe import ModelRef, Recipe
-
-FINE, BLOCKED, UNUSABLE, STOPPED = 0, 1, 2, 130
-FAILED = BLOCKED
-POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-class Unusable(MergeError):
-    """The recipe cannot be used, or its models cannot be opened."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,19 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     finally:
         collect_from_now_on()
-
-
-def collect_from_now_on() -> None:
-    """Look for garbage again, but not among what is there already."""
-    gc.freeze()
-    gc.enable()
-
-
-def stop_when_told() -> None:
-    """To be told to stop, or to lose the terminal, is like Ctrl-C; but what `nohup` has switched off stays off."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -127,34 +121,6 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     words = "read whole shards up to this share of the bytes, by chance, and headers of the others (default: 1, all)"
     parser.add_argument("--share", type=fraction, default=1.0, metavar="0.1", help=words)
     parser.set_defaults(run=run_verify)
-
-
-def size(text: str) -> int:
-    """Bytes from 500MB, 1.5GB or 2GiB."""
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([kmgt]?)(i?)b?", text.strip().lower())
-    if not found:
-        raise argparse.ArgumentTypeError(f"{short(text)} is not a size; write it like 500MB or 1.5GB")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** POWERS[found[2]])
-
-
-def fraction(text: str) -> float:
-    if not re.fullmatch(r"\d{0,9}(\.\d{1,9})?", text) or not 0 < float(text or 0) <= 1:
-        raise argparse.ArgumentTypeError(f"{short(text)} is not a share; write it like 0.1, above 0 and at most 1")
-    return float(text)
-
-
-def natural(text: str, least: int = 0) -> int:
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not least <= int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f"{short(text)} is not a whole number from {least} on")
-    return int(text)
-
-
-def short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:37]}...")
-
-
-def positive(text: str) -> int:
-    return natural(text, least=1)
 
 
 def run_methods(given: argparse.Namespace) -> int:
@@ -336,77 +302,6 @@ def run_verify(given: argparse.Namespace) -> int:
     sys.stderr.write(f"{given.repo} is what its report says: {result.whole} of {result.of} shards read whole, "
                      f"{result.read_bytes:,} bytes.\n")  # fmt: skip
     return FINE
-
-
-def check_allowed(allowed: Sequence[str]) -> None:
-    from merging.findings import KINDS
-    from merging.settings import nearest
-
-    for finding in allowed:
-        if finding not in KINDS:
-            raise Unusable(f"--allow {finding}: there is no such finding. {nearest(finding, KINDS)}")
-
-
-def refuse_blocked(found: "Check", allowed: Sequence[str]) -> None:
-    """Stop at findings that block, but for those that were allowed by name and leave something to compute."""
-    blocking = [f for f in found.findings if f.level == "block" and not (f.computable and f.id in allowed)]
-    if not blocking:
-        return
-    way_out = f"To merge all the same, add {' '.join(f'--allow {f.id}' for f in blocking)}."
-    if final := [f.id for f in blocking if not f.computable]:
-        way_out = f"With {', '.join(final)} nothing can be computed: see above what to do."
-    raise MergeError(f"The merge is blocked by {', '.join(f.id for f in blocking)}. {way_out}")
-
-
-def read_recipe(path: Path) -> "Recipe":
-    from merging.recipe import parse_recipe
-
-    try:
-        return parse_recipe(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise Unusable(f"The recipe {path} cannot be read: {e.strerror or e}.") from None
-    except UnicodeDecodeError:
-        raise Unusable(f"The recipe {path} is not text in UTF-8.") from None
-    except MergeError as e:
-        raise Unusable(f"{path}: {e}") from None
-
-
-def open_models(recipe: "Recipe", opened: ExitStack, *, cached: bool) -> "dict[ModelRef, Checkpoint]":
-    """Every model of the recipe, closed when `opened` is."""
-    from merging.recipe import all_models
-
-    found, hub = {}, HubWhenNeeded(cached)
-    for ref in all_models(recipe):
-        try:
-            found[ref] = open_one(ref, hub, opened)
-        except MergeError as e:
-            raise Unusable(str(e)) from e
-    return found
-
-
-def open_one(ref: "ModelRef", hub: "HubWhenNeeded", opened: ExitStack) -> "Checkpoint":
-    from merging.opening import is_folder, open_folder
-
-    found = open_folder(ref) if is_folder(ref) else hub.open(ref)
-    opened.callback(found.source.close)
-    return found
-
-
-class HubWhenNeeded:
-    """Imports the Hub's client only for what is not a folder."""
-
-    def __init__(self, cached: bool) -> None:
-        self.cached = cached
-        self.hub: Hub | None = None
-
-    def open(self, ref: "ModelRef") -> "Checkpoint":
-        from merging.opening import refuse_path
-
-        refuse_path(ref)
-        from merging.hub import Hub, local_token, open_model
-
-        self.hub = self.hub or Hub(local_token(), cached=self.cached)
-        return open_model(ref, self.hub)
 
 
 if __name__ == "__main__":

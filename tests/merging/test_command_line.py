@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from merging.__main__ import main, size
+from merging.__main__ import main
+from merging.arguments import size
 from merging.methods import METHODS
 from merging.recipe import to_yaml
 from tests.merging.models import fine_tunes, recipe_of, write_model
