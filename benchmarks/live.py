@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(shape: Shape, cache: Path, repeat: int, threads: int) -> str:
     """A table: every move, and how many passes it takes."""
     family = ensure_checkpoints(cache, shape, 0, TUNES)
-    with closing(in_memory(family, threads)) as live:
+    with closing(in_memory(recipe_of(family, "task_arithmetic", {"weight": 0.5}), threads)) as live:
         plan = live.plan(recipe_of(family, "task_arithmetic", {"weight": 0.5}))
         into = {step.name: np.zeros(step.end - step.start, np.uint8) for step in steps_of(plan)}
         rows = []
@@ -80,8 +80,8 @@ def compare(shape: Shape, cache: Path, repeat: int, threads: int) -> str:
     return table(["moved", "merge", "one pass", "ratio", "merge, CPU", "one pass, CPU"], rows)
 
 
-def in_memory(family: Path, threads: int) -> LiveMerge:
-    recipe = recipe_of(family, "task_arithmetic", {"weight": 0.5})
+def in_memory(recipe: Recipe, threads: int) -> LiveMerge:
+    """The models of a recipe, read as the app reads them for a live merge."""
     checkpoints = {ref: open_checkpoint(Folder(Path(ref.path))) for ref in all_models(recipe)}
     reading = load(plan_live(recipe, checkpoints), checkpoints)
     try:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from merging.methods.arrays import Counts, Found, Sums
+from merging.methods import Method
+from merging.methods.arrays import Counts, Found, Measured, Sums
+from merging.methods.spec import Block, Settings, Shape
 
 
 @dataclass(slots=True)
@@ -32,3 +34,18 @@ class Total:
         rows = np.concatenate([self.parts[block] for block in sorted(self.parts)])
         sums = [math.fsum(column) for column in rows.reshape(len(rows), -1).T.tolist()]
         return np.array(sums, np.float64).reshape(rows.shape[1:])
+
+
+def measure_alone(method: Method, block: Block, shape: Shape, settings: Settings) -> Measured:
+    """What a method wants to know of a whole tensor, where one block is all of it."""
+    if method.measure is None:
+        return None
+    passes = method.measure(shape, settings)
+    try:
+        look = next(passes)
+        while True:
+            total = Total()
+            total.add(0, look(iter([block])))
+            look = passes.send(total.value())
+    except StopIteration as found:
+        return found.value

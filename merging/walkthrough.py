@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from merging.diagnostics.patch import Planned, measured
+from merging.diagnostics.patch import Planned
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.methods.arrays import Array, Measured
@@ -17,6 +17,7 @@ from merging.methods.slerp import NEARLY_PARALLEL
 from merging.methods.spec import Block, Settings
 from merging.methods.task_vectors import Factors, scaled, shares
 from merging.settings import read_parameters, resolve
+from merging.totals import measure_alone
 
 Flags: TypeAlias = NDArray[np.bool_]
 
@@ -72,7 +73,7 @@ class Given:
 
     @property
     def measured(self) -> Measured:
-        return measured(self.planned, self.block, (self.wide.shape[1],))
+        return measure_alone(self.planned.method, self.block, (self.wide.shape[1],), self.settings)
 
 
 def walk(

@@ -1,7 +1,7 @@
 """Looks at the weights of a recipe: the job, what it found, and entries of one tensor. Every call says who asks."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -97,10 +97,8 @@ class Inspections:
         with self.opened(recipe, viewer) as checkpoints:
             yield Asked(recipe, checkpoints)
 
-    @contextmanager
-    def opened(self, recipe: Recipe, viewer: Viewer) -> Iterator[Mapping[ModelRef, Checkpoint]]:
-        with opened(recipe, self.hub_for(viewer.token).hurried(), self.settings) as checkpoints:
-            yield checkpoints
+    def opened(self, recipe: Recipe, viewer: Viewer) -> AbstractContextManager[Mapping[ModelRef, Checkpoint]]:
+        return opened(recipe, self.hub_for(viewer.token).hurried(), self.settings)
 
 
 def entries_of(asked: Asked, tensor: str, count: int) -> Entries:

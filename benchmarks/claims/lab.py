@@ -12,10 +12,9 @@ from benchmarks.claims.llama import Weights, read, shapes
 from benchmarks.claims.measures import accuracy, exam, logits_of
 from benchmarks.claims.tasks import KNOWN, Skill
 from benchmarks.claims.zoo import BASE, Settings, tune_of
-from merging.checkpoint import Folder, open_checkpoint
-from merging.held import load
-from merging.live import LiveMerge, plan_live
-from merging.recipe import Input, ModelRef, Recipe, all_models
+from benchmarks.live import in_memory
+from merging.live import LiveMerge
+from merging.recipe import Input, ModelRef, Recipe
 
 T = TypeVar("T")
 
@@ -97,13 +96,7 @@ def open_lab(folder: Path, settings: Settings) -> Lab:
     """Read every model of the folder into one stretch of memory, as the app does for a live merge."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     recipe = Recipe("linear", tuple(Input(ModelRef(str(folder / name)), {"weight": 1.0}) for name in names))
-    checkpoints = {ref: open_checkpoint(Folder(Path(ref.path))) for ref in all_models(recipe)}
-    reading = load(plan_live(recipe, checkpoints), checkpoints)
-    try:
-        while True:
-            next(reading)
-    except StopIteration as done:
-        return Lab(folder, settings, LiveMerge(done.value, threads=1))
+    return Lab(folder, settings, in_memory(recipe, threads=1))
 
 
 def mean(values: Iterable[float]) -> float:

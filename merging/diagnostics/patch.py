@@ -7,10 +7,10 @@ import numpy as np
 
 from merging.budget import row_of
 from merging.methods import Method
-from merging.methods.arrays import Array, Measured, Sums
+from merging.methods.arrays import Array, Sums
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Granularity, Settings, Shape, compute
-from merging.totals import Total
+from merging.totals import measure_alone
 
 ENTRIES = 65_536  # of a tensor, at most
 # Each entry of the merge is the same weighted sum of those of the models, so its distance follows from inner products.
@@ -46,22 +46,9 @@ def merge_patch(planned: Planned, wide: Array, shape: Shape) -> Array:
     chance = Chance(planned.seed, planned.name, 0)
     is_matrix = planned.granularity == "matrix"
     block = Block(rows, planned.has_base, chance, row_of(shape), planned.depth, is_matrix)
-    return np.asarray(compute(planned.method, block, measured(planned, block, shape), planned.settings))
-
-
-def measured(planned: Planned, block: Block, shape: Shape) -> Measured:
-    """What the method wants to know of the whole tensor, from the patch alone."""
-    if planned.method.measure is None:
-        return None
-    passes = planned.method.measure(shape, planned.settings)
-    try:
-        look = next(passes)
-        while True:
-            total = Total()
-            total.add(0, look(iter([block])))
-            look = passes.send(total.value())
-    except StopIteration as found:
-        return found.value
+    return np.asarray(
+        compute(planned.method, block, measure_alone(planned.method, block, shape, planned.settings), planned.settings)
+    )
 
 
 def coefficients(planned: Planned, rows: int) -> Sums:

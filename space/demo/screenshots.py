@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from space.demo.browser import FLAGS, installed
+
 ROOT = Path(__file__).parents[2]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 LONG = 120_000  # ms
 DESKTOP, PHONE = (1280, 860), (390, 844)
 
@@ -25,9 +25,7 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     with demo() as address, sync_playwright() as playwright:
-        names = ("chromium", "google-chrome", "chromium-headless-shell")
-        installed = next((path for name in names if (path := shutil.which(name))), None)
-        browser = playwright.chromium.launch(executable_path=installed, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=installed(), args=FLAGS)
         for name, size, theme in (
             ("desktop-light", DESKTOP, "light"),
             ("desktop-dark", DESKTOP, "dark"),

@@ -19,6 +19,10 @@ Token = gr.OAuthToken | None
 # notice that a State has changed. Private is not protected: the service authorises every call.
 QUICK: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# What follows every key that is typed, and every move of a slider: at once, and of those that wait the last.
+TYPED: dict[str, Any] = {
+    "queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private",
+}  # fmt: skip
 
 
 @contextmanager

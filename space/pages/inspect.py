@@ -12,7 +12,7 @@ from merging.errors import MergeError
 from space import inspect_view, view
 from space.download import address
 from space.jobs import Job
-from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.pages.desk import QUEUED, QUICK, TYPED, Desk, Shared, Token
 from space.pages.recipe import RecipeColumn, current
 from space.playground import CHOICES, FIRST, Play, share_label, shown, typed
 from space.viewer import Viewer
@@ -193,13 +193,10 @@ def wire_inspect(stage: InspectStage, recipe: RecipeColumn, desk: Desk, shared: 
 
 def wire_playground(stage: InspectStage) -> None:
     """Nothing of it needs the queue: it is a moment's work on what was typed."""
-    moved: dict[str, Any] = {
-        "queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private",
-    }  # fmt: skip
     # Input alone misses what is pasted, and what a tensor puts there.
     events = [stage.numbers.change, *(slider.input for slider in stage.sliders)]
-    gr.on(events, played, stage.controls, stage.walk, **moved)
-    stage.method.input(changed_method, stage.controls, [*stage.sliders, stage.walk], **moved)
+    gr.on(events, played, stage.controls, stage.walk, **TYPED)
+    stage.method.input(changed_method, stage.controls, [*stage.sliders, stage.walk], **TYPED)
 
 
 def begin() -> list[Any]:

@@ -28,7 +28,7 @@ from space.controls import (
     typed,
 )
 from space.form import Form, Row, from_recipe, kept_of_row, lambda_param, pack_kept, to_recipe, with_kept
-from space.pages.desk import QUICK
+from space.pages.desk import QUICK, TYPED
 from space.publication import suggested_name
 
 MAX_ROWS = 8
@@ -337,31 +337,28 @@ def problem_of(text: str, form: Form | None = None) -> str:
 def wire_recipe(column: RecipeColumn, search: Callable[..., Any]) -> None:
     """Keep form, YAML and rows in step."""
     rows = column.count
-    quick: dict[str, Any] = {
-        "queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private",
-    }  # fmt: skip
     typed = [c for c in column.values if c is not column.method]
     # Input alone misses what is pasted, and what a number becomes when it is left.
     events = [getattr(c, name) for c in typed for name in ("input", "blur", "release") if hasattr(c, name)]
-    column.gathered_on(*events, touched=True).then(typed_form, column.gathered, column.text, **quick)
+    column.gathered_on(*events, touched=True).then(typed_form, column.gathered, column.text, **TYPED)
     column.gathered_on(column.method.input, touched=True).then(
         changed_method,
         [rows, column.synced, column.gathered],
         [*column.values, *column.groups, column.help, *column.text],
-        **quick,
+        **TYPED,
     )
     column.yaml.input(None, None, column.by_hand, js=BY_HAND, api_visibility="private").then(
         typed_yaml, column.yaml, [*column.values, *column.groups, rows, column.help, *column.told],
-        **quick,
+        **TYPED,
     )  # fmt: skip
-    column.add.click(add_row, [rows, column.method], [rows, *column.groups, column.add], **quick)
+    column.add.click(add_row, [rows, column.method], [rows, *column.groups, column.add], **TYPED)
     for index, row in enumerate(column.rows):
         column.gathered_on(row.remove.click, touched=True).then(
             removing(index), [rows, column.gathered], [rows, *column.values, *column.groups, column.add, *column.text],
-            **quick,
+            **TYPED,
         )  # fmt: skip
     for number, box in enumerate(column.boxes):
-        box.key_up(search(number), column.known, [column.known, box], **quick)
+        box.key_up(search(number), column.known, [column.known, box], **TYPED)
 
 
 def typed_form(gathered: Sequence[Any]) -> tuple[Any, ...]:

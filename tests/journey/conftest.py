@@ -1,12 +1,12 @@
 """The real app, served on loopback over the local Hub, and a real Chromium."""
 
-import shutil
 import time
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from space.demo.browser import FLAGS, installed
 from space.demo.hub import MODELS
 from space.examples import examples
 from space.localhub import LocalHub
@@ -17,13 +17,6 @@ from space.settings import Settings
 from space.viewer import Viewer
 from tests.environment import free_port
 from tests.hub_fixture import ADA_TOKEN
-
-# Without these Chromium calls home, which a closed network answers with a flood of refusals.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
 
 TWO_SKILLS = """
 merge_method: task_arithmetic
@@ -38,10 +31,8 @@ PATIENCE = 30_000  # ms until a state that must come is given up; a busy machine
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
-    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-    installed = next((path for name in names if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=installed, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=installed(), args=FLAGS)
         yield browser
         browser.close()
 

@@ -195,7 +195,7 @@ def payload(component: dict[str, Any] | None, job: str) -> Any:
             return job
         case "dropdown":
             return ["Merge"] if props.get("multiselect") else props.get("value") or "ada"
-        case "slider" | "amount" | "number":
+        case "slider" | "number":
             return props.get("value") or 1
         case "chatbot":
             return []

@@ -12,7 +12,7 @@ from merging.methods.chance import Chance
 from merging.methods.spec import Block, Settings, compute
 from merging.methods.stored import Store, plain
 from merging.settings import keyword
-from merging.totals import Total
+from merging.totals import measure_alone
 
 REQUIRED = {"weight": 0.5, "t": 0.3}
 
@@ -30,7 +30,7 @@ def run(
     flat = stack.reshape(len(stack), -1)
     wide: Any = rows_of(flat) if as_stored else np.ascontiguousarray(flat.float().numpy())
     block = Block(wide, has_base, Chance(seed, "tensor", start), row_of(shape), depth, is_matrix)
-    merged = compute(method, block, measured(method, block, shape, settings), settings)
+    merged = compute(method, block, measure_alone(method, block, shape, settings), settings)
     return torch.from_numpy(np.asarray(plain(merged))).view(shape)
 
 
@@ -51,20 +51,6 @@ def settings_of(method: Method, models: int, given: dict[str, Any]) -> Settings:
         value = given.get(p.name, p.default if p.default is not None else REQUIRED[p.name])
         settings[keyword(p.name)] = (value,) * models if p.per_model and not isinstance(value, tuple) else value
     return settings
-
-
-def measured(method: Method, block: Block, shape: tuple[int, ...], settings: Settings) -> Any:
-    if method.measure is None:
-        return None
-    passes = method.measure(shape, settings)
-    try:
-        look = next(passes)
-        while True:
-            total = Total()
-            total.add(0, look(iter([block])))
-            look = passes.send(total.value())
-    except StopIteration as found:
-        return found.value
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -13,7 +13,8 @@ from merging.methods import METHODS, loops, tile_measures, tile_sums, tiles
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, compute
 from merging.methods.stored import Pending, Rows
-from tests.merging.kernels import measured, noise, rows_of, run, settings_of
+from merging.totals import measure_alone
+from tests.merging.kernels import noise, rows_of, run, settings_of
 
 BY_ELEMENT = [
     m for m in METHODS.values() if m.granularity_of(settings_of(m, m.min_models, {}), "t", (3, 3)) == "element"
@@ -79,7 +80,7 @@ def test_what_a_step_tells_is_not_looked_for_again(name, monkeypatch):
     rows.store.check = lambda largest: None
     settings = settings_of(METHODS[name], len(models), {"density": 0.5})
     block = Block(rows, METHODS[name].takes_base, Chance(0, "w"), 3000, None, is_matrix=False)
-    found = compute(METHODS[name], block, measured(METHODS[name], block, (3000,), settings), settings)
+    found = compute(METHODS[name], block, measure_alone(METHODS[name], block, (3000,), settings), settings)
     Cpu().narrow(found, "BF16", np.empty(6000, np.uint8))
     rows.store.settle()
 

@@ -8,6 +8,7 @@ from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, compute
+from merging.totals import measure_alone
 from merging.walkthrough import TENSOR, WALKS, walk
 from tests.merging import kernels
 
@@ -35,7 +36,7 @@ def by_method(method, base, models, given, seed):
     settings = kernels.settings_of(METHODS[method], len(models), chosen)
     wide = torch.cat([tensors[1][None], tensors[0]]).numpy()
     block = Block(wide, True, Chance(seed, TENSOR, 0), wide.shape[1])
-    measured = kernels.measured(METHODS[method], block, (wide.shape[1],), settings)
+    measured = measure_alone(METHODS[method], block, (wide.shape[1],), settings)
     return np.asarray(compute(METHODS[method], block, measured, settings))
 
 
