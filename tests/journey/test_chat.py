@@ -15,7 +15,7 @@ from space.chat import ChatOptions, Pane
 from space.reply import Reply
 from space.service import Service
 from space.viewer import Viewer
-from tests.journey.test_journey import LONG, say
+from tests.journey.steps import LONG, say
 from tests.journey.watched import watched
 
 HOSTILE = """**Bold**, `a < b` and:

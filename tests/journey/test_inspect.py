@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.journey.test_journey import LONG, example
+from tests.journey.steps import LONG, example
 
 
 def look(page: Page) -> None:

@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 from space.pages.judge import QUESTIONS, RUN
 from space.service import Service
 from space.viewer import Viewer
-from tests.journey.test_journey import LONG, check, example, merge
+from tests.journey.steps import LONG, check, example, merge
 
 WORDS = ("lamot", "fiuw", "tegad", "sobira")
 LINES = [f"reverse: {word}\t{word[::-1]}\treverse" for word in WORDS]

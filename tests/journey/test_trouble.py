@@ -17,7 +17,7 @@ from space.generate import Voice, generate
 from space.jobs import Job, Report
 from space.localhub import Fault, LocalHub
 from space.service import Service
-from tests.journey.test_journey import LONG, check, example
+from tests.journey.steps import LONG, check, example
 
 
 @pytest.fixture

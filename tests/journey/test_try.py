@@ -5,7 +5,7 @@ import time
 from playwright.sync_api import Browser, Page, expect
 
 from space.service import Service
-from tests.journey.test_journey import LONG, check, example
+from tests.journey.steps import LONG, check, example
 
 
 def load(page: Page) -> None:

@@ -19,7 +19,7 @@ from space.localhub import LocalHub
 from tests.journey.callers import Caller
 from tests.journey.conftest import PATIENCE
 from tests.journey.started import space
-from tests.journey.test_journey import LONG, check, merge, publish_as, say
+from tests.journey.steps import LONG, check, merge, publish_as, say
 
 PUBLIC = ("alloy/pocket-reverse", "alloy/pocket-add")
 HUSH = "hush-add"  # in every private name, so that it can be looked for in what others are answered

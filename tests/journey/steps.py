@@ -1,0 +1,84 @@
+"""What a person does on the page, step by step, with what they wait for."""
+
+from contextlib import suppress
+
+from playwright.sync_api import Locator, Page, TimeoutError, expect
+
+LONG = 180_000  # ms: a first load of torch and a model on a machine that is very busy
+
+
+def choose(page: Page, label: str, text: str) -> None:
+    """Type into a model's box until the Hub suggests the repo, and take the suggestion.
+
+    Typed once more if need be: the list that comes when the page opens may replace what was suggested meanwhile.
+    """
+    box, option = page.get_by_label(label, exact=True).first, page.get_by_role("option", name=text, exact=True).first
+    for _ in range(3):
+        box.click()
+        box.fill("")
+        box.press_sequentially(text.split("/")[1], delay=20)
+        with suppress(TimeoutError):
+            option.click(timeout=5000)
+            break
+    else:  # the tests' Hub may hold ten others that match better; the whole name is as good
+        box.fill(text)
+        box.press("Tab")
+    expect(box).to_have_value(text)
+
+
+def example(page: Page, title: str, model: str) -> None:
+    """Take an example, and wait until it is in the form, and with it in the YAML and in the line on top."""
+    page.get_by_role("button", name=title).click()
+    expect(page.get_by_label("Model 2", exact=True).first).to_have_value(model)
+    expect(page.locator(".summary")).to_contain_text(model.split("/")[1])
+
+
+def yaml_of(page: Page) -> str:
+    return page.locator("#recipe-yaml .cm-content").inner_text()
+
+
+def check(page: Page) -> None:
+    """Press Check and wait for a verdict that was not there before."""
+    page.evaluate("document.querySelector('#verdict .verdict')?.setAttribute('data-old', '')")
+    page.locator("#check-button").click()
+    expect(page.locator("#verdict .verdict:not([data-old])")).to_be_visible(timeout=LONG)
+
+
+def merge(page: Page) -> None:
+    """Press Merge and wait for the end of that job: the page may show an earlier one."""
+    page.evaluate("document.querySelector('#job-panel .job')?.setAttribute('data-old', '')")
+    page.locator("#merge-button").click()
+    expect(page.locator("#job-panel .job.done:not([data-old])")).to_contain_text("Done in", timeout=LONG)
+
+
+def publish_as(page: Page, name: str) -> Locator:
+    """Name the new repo, once the page has proposed a name; the button that then publishes."""
+    button, box = page.locator("#publish-button"), page.locator("#publish-name").locator("input, textarea")
+    expect(button).to_contain_text("Publish to")
+    expect(box).not_to_have_value("")
+    fill_until(box, name, button, f"/{name}")
+    return button
+
+
+def fill_until(box: Locator, text: str, place: Locator, said: str) -> None:
+    """Gradio fills a box that has just been made once more, which no person is quick enough to see."""
+    for _ in range(4):
+        box.fill(text)
+        with suppress(AssertionError):
+            expect(place).to_contain_text(said, timeout=4000)
+            return
+        box.press("End")
+        box.press("Tab")
+    expect(place).to_contain_text(said)
+
+
+def say(page: Page, prompt: str) -> list[str]:
+    """Ask all panes, and wait until every pane has answered."""
+    panes = page.locator(".pane:visible")
+    asked = panes.first.locator(".message.user")
+    before = asked.count()
+    page.locator("#chat-prompt textarea").fill(prompt)
+    page.locator("#chat-send").click()
+    expect(asked).to_have_count(before + 1, timeout=LONG)  # Send is hidden by now
+    expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
+    return [panes.nth(i).locator(".message.bot").last.inner_text().strip() for i in range(panes.count())]
