@@ -15,7 +15,8 @@ from merging.waiting import Stopped
 from space import view
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.merge import MergeStage, merge_state
-from space.pages.recipe import RecipeColumn, current
+from space.pages.recipe import RecipeColumn
+from space.pages.recipe_values import current
 from space.pages.try_it import TryStage, offer
 from space.publication import suggested_name
 from space.words import size

@@ -13,7 +13,8 @@ from space import inspect_view, view
 from space.download import address
 from space.jobs import Job
 from space.pages.desk import QUEUED, QUICK, TYPED, Desk, Shared, Token
-from space.pages.recipe import RecipeColumn, current
+from space.pages.recipe import RecipeColumn
+from space.pages.recipe_values import current
 from space.playground import CHOICES, FIRST, Play, share_label, shown, typed
 from space.viewer import Viewer
 

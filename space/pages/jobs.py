@@ -11,7 +11,8 @@ from space import view
 from space.form import from_recipe
 from space.jobs import Job
 from space.pages.desk import QUICK, Desk, Shared, Token, told
-from space.pages.recipe import RecipeColumn, shown_form, texts
+from space.pages.recipe import RecipeColumn
+from space.pages.recipe_values import shown_form, texts
 from space.settings import kept_seconds
 from space.viewer import Viewer
 

@@ -20,7 +20,8 @@ from space.pages.book import MAX_FILE_BYTES
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token, told
 from space.pages.jobs import JobsStage
 from space.pages.publish import PublishStage, without_front_matter
-from space.pages.recipe import SAVE, RecipeColumn, current, shown_form, texts
+from space.pages.recipe import SAVE, RecipeColumn
+from space.pages.recipe_values import current, shown_form, texts
 
 QUESTIONS = [("Score", "score"), ("Search lambdas", "search"), ("Path", "path"), ("Greedy soup", "soup")]
 RUN = {"score": "Score", "search": "Search", "path": "Walk the path", "soup": "Make the soup"}

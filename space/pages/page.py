@@ -22,18 +22,8 @@ from space.pages.jobs import build_jobs, wire_jobs
 from space.pages.judge import build_judge, wire_judge, wire_scores
 from space.pages.merge import build_merge, wire_merge
 from space.pages.publish import build_publish, wire_publish
-from space.pages.recipe import (
-    RecipeColumn,
-    build_examples,
-    build_recipe,
-    control_count,
-    form_of,
-    read_form,
-    shown_form,
-    texts,
-    typed_yaml,
-    wire_recipe,
-)
+from space.pages.recipe import RecipeColumn, build_examples, build_recipe, wire_recipe
+from space.pages.recipe_values import control_count, form_of, read_form, shown_form, texts, typed_yaml
 from space.pages.sessions import keep_sessions_small
 from space.pages.try_it import build_try, leaving, wire_try
 from space.pages.votes import wire_votes

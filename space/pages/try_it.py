@@ -14,7 +14,8 @@ from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import build_options, options_of
-from space.pages.recipe import RecipeColumn, current, shown_form, texts
+from space.pages.recipe import RecipeColumn
+from space.pages.recipe_values import current, shown_form, texts
 from space.reply import Reply
 from space.try_view import TOGETHER, Turn, frame, in_memory, talk
 from space.viewer import Viewer

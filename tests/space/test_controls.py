@@ -7,7 +7,15 @@ from merging.methods import METHODS
 from merging.recipe import parse_recipe, to_yaml
 from space.controls import control, own_params, settings, shared_params, shown
 from space.form import from_recipe, lambda_param, to_recipe
-from space.pages.recipe import MAX_ROWS, changed_method, control_count, controls_of, form_of, shown_form, typed_yaml
+from space.pages.recipe_values import (
+    MAX_ROWS,
+    changed_method,
+    control_count,
+    controls_of,
+    form_of,
+    shown_form,
+    typed_yaml,
+)
 from tests.space.test_form import STACK
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=lambda m: m.name)
