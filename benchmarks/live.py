@@ -24,7 +24,7 @@ from benchmarks.llama import Shape, shape_at
 from benchmarks.machine import describe_machine
 from benchmarks.table import table
 from merging.checkpoint import Folder, open_checkpoint
-from merging.held import load, steps_of
+from merging.held import load_at_once, steps_of
 from merging.live import LiveMerge, plan_live
 from merging.methods.arrays import Bytes
 from merging.recipe import Input, ModelRef, Recipe, all_models
@@ -83,12 +83,7 @@ def compare(shape: Shape, cache: Path, repeat: int, threads: int) -> str:
 def in_memory(recipe: Recipe, threads: int) -> LiveMerge:
     """The models of a recipe, read as the app reads them for a live merge."""
     checkpoints = {ref: open_checkpoint(Folder(Path(ref.path))) for ref in all_models(recipe)}
-    reading = load(plan_live(recipe, checkpoints), checkpoints)
-    try:
-        while True:
-            next(reading)
-    except StopIteration as done:
-        return LiveMerge(done.value, threads)
+    return LiveMerge(load_at_once(plan_live(recipe, checkpoints), checkpoints), threads)
 
 
 def recipe_of(family: Path, method: str, settings: Mapping[str, float]) -> Recipe:

@@ -18,7 +18,7 @@ from evaluation.subject import ALONE, Subject, identity_of, model_alone
 from merging.checkpoint import Checkpoint, Folder
 from merging.checks.cost import available_memory
 from merging.engine import Options, merge
-from merging.held import load, steps_of
+from merging.held import load_at_once, steps_of
 from merging.live import LiveMerge, need_of, plan_live, why_not_live
 from merging.plan import Plan
 from merging.recipe import ModelRef, Recipe
@@ -134,14 +134,7 @@ class Bench:
             raise
 
     def held(self, plan: Plan, cores: int) -> Live:
-        reading = load(plan, self.checkpoints)
-        try:
-            while True:
-                next(reading)
-        except StopIteration as done:
-            held = done.value
-        finally:
-            reading.close()
+        held = load_at_once(plan, self.checkpoints)
         at = Path(tempfile.mkdtemp(prefix="alloy-live-"))
         return Live(LiveMerge(held, cores), small_files(plan, self.checkpoints, at / "files"), at)
 

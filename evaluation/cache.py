@@ -1,6 +1,5 @@
 """Marks that were given before, by what was scored and on which examples, in one SQLite file."""
 
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -10,6 +9,7 @@ from pathlib import Path
 from evaluation.marks import Marks, from_json, to_json
 from evaluation.scoring import VERSION
 from merging.errors import MergeError
+from merging.home import home_folder
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS marks (
@@ -52,5 +52,4 @@ class Cache:
 
 def home() -> Path:
     """Where the command line keeps scores and searches."""
-    cache = Path(os.environ.get("ALLOY_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "alloy")
-    return cache.expanduser().absolute() / "evaluation"
+    return home_folder() / "evaluation"

@@ -3,7 +3,6 @@
 import argparse
 import gc
 import json
-import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -29,6 +28,7 @@ from merging.command import (
     stop_when_told,
 )
 from merging.errors import Kept, MergeError
+from merging.home import home_folder
 
 if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and a typing mistake answer at once
     from merging.checkpoint import Checkpoint
@@ -213,8 +213,7 @@ def place_of(given: argparse.Namespace) -> Path:
         return Path(given.out)
     if not given.publish:
         raise Unusable("Say where the merge goes: a folder, or --publish owner/name.")
-    cache = Path(os.environ.get("ALLOY_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "alloy")
-    folder = cache.expanduser().absolute() / "publishing"
+    folder = home_folder() / "publishing"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder / "merge"
 

@@ -92,6 +92,17 @@ def load(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Generator[Lo
     return replace(held, checkpoints=in_memory(inputs, held))
 
 
+def load_at_once(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Held:
+    """The same, without a look at how far it is."""
+    reading = load(plan, checkpoints)
+    try:
+        while True:
+            next(reading)
+    except StopIteration as done:
+        held: Held = done.value
+        return held
+
+
 def reserved(nbytes: int) -> Bytes:
     try:
         return np.empty(nbytes, np.uint8)

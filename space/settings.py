@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merging.errors import MergeError
+from merging.home import home_folder
 
 LIMITS = (
     "memory_bytes", "chat_memory_bytes", "shard_bytes", "models_bytes", "threads", "max_models", "max_jobs_per_owner",
@@ -78,14 +79,6 @@ def read_settings(environ: Mapping[str, str], *, demo: bool = False) -> Settings
 
 def is_zero_gpu(environ: Mapping[str, str]) -> bool:
     return environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
-
-
-def home_folder(environ: Mapping[str, str]) -> Path:
-    """Outside the current and the temporary folder by default, because Gradio serves files from those."""
-    if given := environ.get("ALLOY_HOME"):
-        return Path(given).expanduser().absolute()
-    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "alloy"
 
 
 def refuse_served(home: Path) -> None:
