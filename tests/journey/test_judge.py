@@ -37,7 +37,7 @@ def test_a_set_is_scored_searched_and_walked(page: Page):
     expect(page.locator("#judge-tasks")).to_contain_text("reverse 4")
 
     ask(page, "Score", "clearly worse than the best parent on none of 2 tasks")
-    table = page.locator("#judge-panel .numbers tbody tr")
+    table = page.locator("#judge-panel .score-table tbody tr")
     expect(table).to_have_count(12)
     expect(table.nth(2)).to_contain_text("alloy/pocket-reverse")
     expect(page.locator("#judge-panel svg.chart")).to_have_count(2)
@@ -58,7 +58,7 @@ def test_a_set_is_scored_searched_and_walked(page: Page):
     expect(page.locator("#judge-set")).to_contain_text("8 examples, 2 tasks")
     expect(page.locator("#judge-panel circle.dot")).to_have_count(14)
     page.locator("#judge-what").get_by_label("Score", exact=True).check()
-    expect(page.locator("#judge-panel .numbers tbody tr")).to_have_count(12)
+    expect(page.locator("#judge-panel .score-table tbody tr")).to_have_count(12)
 
 
 def test_scores_of_a_merge_go_into_its_card_and_a_soup_into_the_recipe(page: Page, service: Service):
@@ -84,4 +84,4 @@ def test_scores_of_a_merge_go_into_its_card_and_a_soup_into_the_recipe(page: Pag
     page.get_by_role("tab", name="Jobs").click()
     page.locator("#job-list label").filter(has_text="Scores: ").first.click()
     page.locator("#open-job").click()
-    expect(page.locator("#judge-panel .numbers tbody tr").first).to_be_visible()
+    expect(page.locator("#judge-panel .score-table tbody tr").first).to_be_visible()
