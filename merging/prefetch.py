@@ -53,6 +53,7 @@ class Prefetch:
         self.coming.reverse()  # the next one at the end
         self.sums: dict[Stretch, int] = {}  # of what is read more than once
         self.held_bytes = 0
+        self.arriving = 0  # stretches that are there and still to be taken into a checksum
         self.failure: MergeError | None = None
         self.changed = threading.Condition()
 
@@ -72,11 +73,13 @@ class Prefetch:
                     self.coming.pop()
                 if not self.coming:
                     return None
-                nbytes = self.coming[-1].stretch.nbytes
-                if not self.held_bytes or self.held_bytes + nbytes <= self.memory_bytes:
+                if self.has_room(self.coming[-1]):
                     return self.begin(self.coming.pop())
                 self.changed.wait(TICK)
         return None
+
+    def has_room(self, held: Held) -> bool:
+        return not self.held_bytes or self.held_bytes + held.stretch.nbytes <= self.memory_bytes
 
     def begin(self, held: Held) -> Held:
         held.begun = True
@@ -91,11 +94,16 @@ class Prefetch:
         except BaseException as error:  # noqa: BLE001 - raised in the thread that reads it
             held.data.set_exception(error)
             return
+        with self.changed:
+            self.arriving += 1
         held.data.set_result(data)
         if stretch.again and not self.same_again(stretch, zlib.crc32(data)):
             self.failure = self.broken(stretch.file)
         if not held.hashed:
             self.add(held, data)
+        with self.changed:
+            self.arriving -= 1
+            self.changed.notify_all()
 
     def same_again(self, stretch: Stretch, found: int) -> bool:
         with self.changed:
@@ -147,10 +155,18 @@ class Prefetch:
         return done
 
     def find(self, file: str, at: int) -> Held | None:
-        """The stretch with that byte; where none of the lanes has begun it, a thread of its own does now."""
+        """The stretch with that byte; where none of the lanes has begun it, a thread of its own does now.
+
+        It may find no room, as what is held may be what others read later. But room that checksums are about to
+        give is waited for: one that reads faster than they are computed must not fill the memory.
+        """
         with self.changed:
             mine = (h for h in self.by_file.get(file, ()) if h.left > 0 and h.stretch.start <= at < h.stretch.end)
             held = next(mine, None)
+            while held and not held.begun and self.arriving and not self.has_room(held):
+                if self.is_stopped():
+                    raise stopped(self.label)
+                self.changed.wait(TICK)
             if held is None or held.begun:
                 return held
             self.begin(held)

@@ -4,6 +4,7 @@ import hashlib
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -45,12 +46,35 @@ def far() -> Far:
     return Far()
 
 
-def ahead(far: Far, parts: list[Stretch] = PARTS, memory: int = 4 * PART, *, checked: bool = True) -> Prefetch:
+class Slow:
+    """A checksum that takes its time."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def update(self, data: memoryview) -> None:
+        time.sleep(0.01)
+        self.sha256.update(data)
+
+    def hexdigest(self) -> str:
+        return self.sha256.hexdigest()
+
+
+def ahead(
+    far: Far, parts: list[Stretch] = PARTS, memory: int = 4 * PART, *, checked: bool = True, slow: bool = False
+) -> Prefetch:
     right = hashlib.sha256(BYTES).hexdigest()
-    checksums = {"f": Checksum(hashlib.sha256(), right, 0, len(BYTES))} if checked else {}
+    checksums = {"f": Checksum(Slow() if slow else hashlib.sha256(), right, 0, len(BYTES))} if checked else {}
     found = Prefetch(far.fetch, parts, memory, "acme/model", far.stopped.is_set, checksums)
     found.start()
     return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.02)
 
 
 def read(found: Prefetch, start: int, count: int) -> bytes:
@@ -59,9 +83,12 @@ def read(found: Prefetch, start: int, count: int) -> bytes:
     return bytes(buffer)
 
 
-def test_it_is_there_before_it_is_read_but_no_more_than_fits(far: Far):
-    found = ahead(far)
-    time.sleep(0.2)
+@pytest.mark.parametrize("slow", [False, True])
+def test_it_is_there_before_it_is_read_but_no_more_than_fits(far: Far, slow: bool):
+    """Also where the checksum takes longer than the reading."""
+    found = ahead(far, slow=slow)
+    until(lambda: len(far.asked) >= LANES)
+    time.sleep(0.1)
     assert sorted(far.asked) == [0, PART, 2 * PART, 3 * PART]
     for at in range(0, len(BYTES), 10_000):
         assert read(found, at, 10_000) == BYTES[at : at + 10_000]
