@@ -6,6 +6,7 @@ measures found is remembered, so that another lambda is one pass over the number
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 
 from merging.assembly import depth_of
 from merging.blocks import Stretch, in_stretches, looked_at
-from merging.budget import GRAIN, GRAINS, grain_of, row_of
+from merging.budget import GRAIN, grain_of, row_of
 from merging.checkpoint import Checkpoint
 from merging.device import Cpu
 from merging.errors import MergeError
@@ -35,6 +36,7 @@ from merging.soundness import check_output
 from merging.totals import Total
 
 UNLIMITED = 2**60  # bytes: all is in memory, and nothing is written
+PART_GRAINS = 64  # that a thread takes at a time, at most: every time costs Python, and Python's lock
 TOGETHER = 16  # tensors that are measured at the same time: the counts of each take some memory
 LEAST_RECALL, RECALL = 64_000_000, 1 / 16  # bytes for what measures found, at least, and as a share of the models
 LONGEST = 20.0  # seconds for one merge: who moves a slider does not wait longer
@@ -130,7 +132,7 @@ class Work:
 
     def parts(self) -> list["Part"]:
         """Whole grains, as many as a thread takes at a time."""
-        size = self.grain * max(1, GRAINS * GRAIN // self.grain)
+        size = self.grain * max(1, PART_GRAINS * GRAIN // self.grain)
         return [Part(self, at, min(size, self.step.numel - at)) for at in range(0, self.step.numel, size)] or [
             Part(self, 0, 0)
         ]
@@ -260,25 +262,34 @@ class LiveMerge:
         return [total.value() for total in totals]
 
     def run(self, do: Callable[[Any], None], parts: Iterable[Any], stopped: Callable[[], bool]) -> None:
-        """Do something with every part, in as many threads as there are."""
-        failed = threading.Event()
+        """Do something with every part, in as many threads as there are, each of which takes the next one."""
+        failed, left = threading.Event(), deque(parts)
 
-        def one(part: Any) -> None:
-            if failed.is_set() or stopped():
-                raise Superseded
+        def some() -> None:
             try:
-                do(part)
+                while (part := taken(left)) is not None:
+                    if failed.is_set() or stopped():
+                        raise Superseded
+                    do(part)
             except BaseException:
                 failed.set()
                 raise
 
-        futures = [self.pool.submit(one, part) for part in parts]
+        futures = [self.pool.submit(some) for _ in range(self.threads)]
         errors = [error for future in futures if (error := future.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, Superseded)):
             raise error
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
+
+
+def taken(left: deque[Any]) -> Any:
+    """The next of what is left, for one of several threads; None where there is none."""
+    try:
+        return left.popleft()
+    except IndexError:
+        return None
 
 
 def answered(

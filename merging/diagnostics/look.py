@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.blocks import Piece, Stage
+from merging.blocks import Piece, Stage, looked_at
 from merging.device import Cpu
 from merging.diagnostics import loops
 from merging.diagnostics.patch import (
@@ -122,14 +122,14 @@ def scan(piece: Piece, tally: Tally, patch: "Patch | None") -> Found:
     if patch is not None:
         patch.take(piece)
     with tally.lent() as (counts, signs):
-        return np.stack([scan_block(block, counts, signs) for block in piece.widened(piece.grains())])
+        return np.concatenate([scan_block(block, counts, signs) for block in looked_at(piece.grains(), piece.widened)])
 
 
 def count_kept(piece: Piece, cuts: Array) -> Found:
     """The second look: how often two models both keep an entry, and against each other."""
     n = len(cuts)
     signs = np.zeros((2, n, n), np.int64)
-    for block in piece.widened(piece.grains()):
+    for block in looked_at(piece.grains(), piece.widened):
         wide: Any = block.wide
         if isinstance(wide, Rows):
             loops.count_kept_stored(wide.store.flat, wide.begins, wide.store.count, cuts, signs)
@@ -139,14 +139,14 @@ def count_kept(piece: Piece, cuts: Array) -> Found:
 
 
 def scan_block(block: Block, counts: Counts, signs: Counts) -> Numbers:
-    """The sums of one grain, as one row."""
+    """The sums of each grain, a row for each."""
     wide: Any = block.wide
-    if isinstance(wide, Rows):
-        products, smaller = loops.scan_stored(wide.store.flat, wide.begins, wide.store.count, counts, signs)
-        wide.store.told(bool(np.isfinite(products).all()), wide)
-    else:
-        products, smaller = loops.scan_wide(wide, counts, signs)
-    return np.concatenate([products.ravel(), smaller.ravel()])
+    if not isinstance(wide, Rows):
+        found: Numbers = loops.scan_wide(wide, counts, signs)
+        return found
+    found = loops.scan_stored(wide.store.flat, wide.begins, wide.store.count, counts, signs)
+    wide.store.told(bool(np.isfinite(found).all()), wide)
+    return found
 
 
 def split(row: Numbers, n: int) -> tuple[Numbers, Numbers]:
