@@ -150,7 +150,10 @@ class Judging:
     def arrive(
         self, request: gr.Request, token: Token, chosen: str, shown: str, what: str, gathered: list[Any]
     ) -> list[Any]:  # fmt: skip
-        """The stage is opened: the set of last time, the newest evaluation, the models of the recipe as it stands."""
+        """The stage is opened: the set of last time, the newest evaluation, the models of the recipe as it stands.
+
+        Which question is chosen is not said again to who comes back: by now they may have chosen another one.
+        """
         judge = self.desk.service.judge
         try:
             viewer = self.desk.viewer(request, token)
@@ -158,12 +161,13 @@ class Judging:
             job = judge.job(shown, viewer) or judge.latest(viewer)
             held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, what, *[gr.skip()] * 12]
-        what = job.payload["ask"]["what"] if job is not None and not shown else what
+            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * 13]
+        what = job.payload["ask"]["what"] if job is not None else what
+        question = [gr.skip()] * 6 if shown else [what, *asked(what)]
         set_shown = set_state(held_out, chosen)
         if was:  # which of its tasks count was chosen here
             set_shown[-1] = gr.skip()
-        return [*set_shown, job.id if job else "", what, *asked(what), *ends(gathered), *self.state(job)]
+        return [*set_shown, job.id if job else "", *question, *ends(gathered), *self.state(job)]
 
     def use(self, request: gr.Request, token: Token, text: str) -> list[Any]:
         return self.used(request, token, text, "pasted lines")

@@ -194,11 +194,11 @@ def test_the_folder_above_is_not_there(recipe, tmp_path, command):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_it_leaves_nothing(tmp_path, stop):
-    base = {f"w{i}": torch.zeros(1000, 2000, dtype=torch.bfloat16) for i in range(40)}
-    folder = write_model(tmp_path / "models/base", base)
+    base = {f"w{i}": torch.zeros(1000, 2000, dtype=torch.bfloat16) for i in range(20)}
+    folder, tune = (write_model(tmp_path / "models" / name, base) for name in ("base", "tune"))
     path, out = tmp_path / "r.yaml", tmp_path / "work/out"
     out.parent.mkdir()
-    path.write_text(to_yaml(recipe_of("linear", [folder], weight=1.0)))
+    path.write_text(to_yaml(recipe_of("della", [tune], folder, weight=1.0)))  # slow enough to be stopped on the way
     process = subprocess.Popen([sys.executable, "-m", "merging", "merge", path, out, "--threads", "1"],
                                cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
     with process:
