@@ -17,6 +17,7 @@ from space.settings import Settings
 from space.viewer import Viewer
 from tests.environment import free_port
 from tests.hub_fixture import ADA_TOKEN
+from tests.journey.steps import open_job
 
 TWO_SKILLS = """
 merge_method: task_arithmetic
@@ -82,7 +83,6 @@ def two_skills(service: Service, address: str) -> str:
 def merged(page: Page, two_skills: str) -> Page:
     """The page with that merge opened."""
     page.get_by_role("tab", name="Jobs").click()
-    page.locator(f"#job-list input[value='{two_skills}']").click()
-    page.locator("#open-job").click()
+    open_job(page, page.locator(f"#job-list input[value='{two_skills}']"))
     expect(page.locator("#job-panel .job.done")).to_contain_text("Done in")
     return page

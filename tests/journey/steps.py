@@ -61,15 +61,30 @@ def publish_as(page: Page, name: str) -> Locator:
 
 
 def fill_until(box: Locator, text: str, place: Locator, said: str) -> None:
-    """Gradio fills a box that has just been made once more, which no person is quick enough to see."""
+    """Gradio fills a box that has just been made once more, which no person is quick enough to see: also when what was
+    typed has been told already."""
     for _ in range(4):
         box.fill(text)
         with suppress(AssertionError):
             expect(place).to_contain_text(said, timeout=4000)
+            box.page.wait_for_timeout(400)
+            expect(box).to_have_value(text, timeout=500)
+            expect(place).to_contain_text(said, timeout=500)
             return
         box.press("End")
         box.press("Tab")
     expect(place).to_contain_text(said)
+
+
+def open_job(page: Page, job: Locator) -> None:
+    """Choose a line of Jobs and open it: a list that comes anew at the same moment takes the choice back."""
+    for _ in range(4):
+        job.click()
+        page.wait_for_timeout(300)
+        with suppress(AssertionError):
+            expect(page.locator("#open-job")).to_be_visible(timeout=2000)
+            break
+    page.locator("#open-job").click()
 
 
 def say(page: Page, prompt: str) -> list[str]:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from space.localhub import LocalHub
 from space.service import Service
 from tests.hub_fixture import ADA_TOKEN
-from tests.journey.steps import LONG, check, choose, example, fill_until, merge, publish_as, say, yaml_of
+from tests.journey.steps import LONG, check, choose, example, fill_until, merge, open_job, publish_as, say, yaml_of
 
 
 def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, local_hub: LocalHub):
@@ -251,8 +251,7 @@ def test_a_job_is_there_when_the_page_is_opened_again(page: Page):
     page.get_by_role("tab", name="Jobs").click()
     newest = page.locator("#job-list label").first
     expect(newest).to_contain_text("done")
-    newest.click()
-    page.locator("#open-job").click()
+    open_job(page, newest)
     expect(page.locator("#job-panel h2")).to_have_text(title)
     page.locator("#to-chat").click()
     assert say(page, "reverse: lamot")[0] != "tomal"

@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 from space.pages.judge import QUESTIONS, RUN
 from space.service import Service
 from space.viewer import Viewer
-from tests.journey.steps import LONG, check, example, merge
+from tests.journey.steps import LONG, check, example, merge, open_job
 
 WORDS = ("lamot", "fiuw", "tegad", "sobira")
 LINES = [f"reverse: {word}\t{word[::-1]}\treverse" for word in WORDS]
@@ -82,6 +82,5 @@ def test_scores_of_a_merge_go_into_its_card_and_a_soup_into_the_recipe(page: Pag
     page.get_by_role("button", name="Recipe as YAML").click()
     expect(page.locator("#recipe-yaml")).to_contain_text("merge_method: linear")
     page.get_by_role("tab", name="Jobs").click()
-    page.locator("#job-list label").filter(has_text="Scores: ").first.click()
-    page.locator("#open-job").click()
+    open_job(page, page.locator("#job-list label").filter(has_text="Scores: ").first)
     expect(page.locator("#judge-panel .score-table tbody tr").first).to_be_visible()
