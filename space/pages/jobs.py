@@ -63,7 +63,7 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         if not chosen:  # asked whether they are sure, they were not
             return [gr.skip()] * (len(shown) + len(stage.outputs))
         desk.service.forget(chosen, viewer)
-        return [*("" if chosen == one else one for one in shown), *jobs_state(desk.service.jobs(viewer), None, kept)]
+        return [*("" if chosen == one else one for one in shown), *jobs_state(desk.service.jobs(viewer), chosen, kept)]
 
     gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
     stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
@@ -95,14 +95,12 @@ def form_of(job: Job) -> list[Any]:
 
 
 def jobs_state(jobs: Sequence[Job], chosen: str | None, kept: float | None) -> list[Any]:
+    """The list anew. What is chosen is not said again, as another one may be chosen by now: only that it is gone."""
     ended = {job.id: not job.active for job in jobs}
+    gone = {"value": None} if chosen and chosen not in ended else {}
     return [
         gr.update(visible=not jobs),
-        gr.update(
-            choices=[(view.job_label(job, kept), job.id) for job in jobs],
-            value=chosen if chosen in ended else None,
-            visible=bool(jobs),
-        ),
-        gr.update(visible=chosen in ended),
-        gr.update(visible=ended.get(chosen or "", False)),
+        gr.update(choices=[(view.job_label(job, kept), job.id) for job in jobs], visible=bool(jobs), **gone),
+        gr.update(visible=chosen in ended) if chosen else gr.skip(),
+        gr.update(visible=ended.get(chosen, False)) if chosen else gr.skip(),
     ]

@@ -258,6 +258,22 @@ def test_a_job_is_there_when_the_page_is_opened_again(page: Page):
     assert say(page, "add: 17+25")[0] == "42"
 
 
+def test_a_job_that_is_removed_is_chosen_no_more(page: Page):
+    example(page, "Take a skill away", "alloy/pocket-reverse")
+    check(page)
+    merge(page)
+    page.get_by_role("tab", name="Jobs").click()
+    lines = page.locator("#job-list label")
+    expect(lines.first).to_contain_text("done")
+    before = lines.count()
+    lines.first.click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#remove-job").click()
+    expect(lines).to_have_count(before - 1)
+    expect(page.locator("#open-job")).to_be_hidden()
+    expect(page.locator("#job-list input:checked")).to_have_count(0)
+
+
 def test_a_repo_that_exists_is_refused_and_nothing_typed_is_lost(merged: Page, local_hub: LocalHub):
     before = local_hub.store.revision("alloy/pocket-base", "main").sha
     local_hub.store.create_repo("ada/taken")
