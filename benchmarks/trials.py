@@ -1,5 +1,6 @@
 """Merges, measured as whole processes and judged by what they wrote."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,7 @@ def try_merge(bench: Bench, case: Case, command: Sequence[str]) -> Trial:
         for _ in range(bench.repeat):
             shutil.rmtree(out, ignore_errors=True)
             warm(bench.inputs(case))
+            os.sync()  # what a merge before wrote is not written while this one is measured
             usages.append(
                 measure([*command, str(recipe), str(out)], seconds=bench.seconds, cwd=ROOT, env=OFFLINE),
             )
@@ -71,5 +73,6 @@ def try_merge(bench: Bench, case: Case, command: Sequence[str]) -> Trial:
 def try_floor(bench: Bench, case: Case) -> Usage:
     inputs = bench.inputs(case)
     warm(inputs)
+    os.sync()
     size, times = 2 * bench.shape.parameters, max(bench.repeat, FLOORS)
     return min((measure_floor(inputs, bench.work / "floor", size) for _ in range(times)), key=lambda usage: usage.wall)
