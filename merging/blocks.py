@@ -18,7 +18,7 @@ from merging.header import DTYPE_BITS
 from merging.methods import Method
 from merging.methods.arrays import Array, Bytes, Found, Measured, bytes_of
 from merging.methods.chance import Chance
-from merging.methods.spec import Block, Pass, Settings, compute
+from merging.methods.spec import Block, Pass, compute
 from merging.methods.stored import Pending, Rows
 from merging.plan import Step
 from merging.soundness import check_output, refuse_non_finite
@@ -36,18 +36,12 @@ class Job:
 
     step: Step
     checkpoints: Sequence[Checkpoint]
-    method: Method
+    passes: int  # how often the tensor is gone over before it can be merged
     has_base: bool  # the first input is the base
-    settings: Settings
     seed: int
     grain: int  # elements that are computed at once
     device: Device
     stopped: threading.Event  # set when the merge has failed or was cancelled
-
-    @cached_property
-    def passes(self) -> int:
-        """How often the tensor is gone over before it can be merged."""
-        return self.method.passes(self.settings) if self.step.is_merged else 0
 
     @property
     def depth(self) -> float | None:
@@ -153,14 +147,14 @@ def joined(stretches: Sequence[Stretch]) -> list[Stretch]:
     return [(stretches[0][0], stretches[-1][1])]
 
 
-def merge_block(piece: Piece, measured: Measured) -> Output:
+def merge_block(piece: Piece, method: Method, measured: Measured) -> Output:
     """Compute a block, rounded once."""
     job, size = piece.job, DTYPE_BITS[piece.job.step.dtype] // 8
     merged = job.device.buffer(piece.count * size)
 
     def merge(stretches: Sequence[Stretch]) -> Iterator[Array]:
         for (begin, end), block in zip(stretches, piece.widened(stretches), strict=True):
-            wide = compute(job.method, block, measured, job.settings)
+            wide = compute(method, block, measured, job.step.settings)
             check_output(job.step, job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size]))
             yield wide
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS, TensorInfo
-from merging.methods import Method
 from merging.methods.spec import Granularity, Shape
 from merging.reading import share
 
@@ -70,13 +69,14 @@ def row_of(shape: Shape) -> int:
 
 
 def make_budget(
-    method: Method, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, threads: int,
-    *, remote: int, gpu: bool = False, granularities: Mapping[str, Granularity] | None = None,
+    purpose: str, tensors: Mapping[str, Sequence[TensorInfo]], memory_bytes: int, threads: int,
+    *, measures: bool, remote: int, gpu: bool = False, granularities: Mapping[str, Granularity] | None = None,
 ) -> Budget:  # fmt: skip
     """Fit blocks, then workers, then tensors held between passes, into `memory_bytes`, and as much of a GPU.
 
-    What is fetched from the Hub ahead of the computing, for `remote` models, is taken off first. `granularities` says
-    of tensors what must be in memory at once; by default no more than an element. Raises MergeError where not even one
+    `purpose` is what they are for, in a word for people; `measures` whether it goes over a tensor more than once. What
+    is fetched from the Hub ahead of the computing, for `remote` models, is taken off first. `granularities` says of
+    tensors what must be in memory at once; by default no more than an element. Raises MergeError where not even one
     block fits, with the tensor that needs so much.
     """
     cuts: dict[str, Granularity] = {name: (granularities or {}).get(name, "element") for name in tensors}
@@ -87,7 +87,7 @@ def make_budget(
         unit=unit,
         element=max(sum(DTYPE_BITS[i.dtype] // 8 for i in inputs) for inputs in tensors.values()),
         models=max(len(inputs) for inputs in tensors.values()),
-        measures=method.measure is not None,
+        measures=measures,
         gpu=gpu,
         side=max((min(tensors[name][0].shape) for name in tensors if cuts[name] == "matrix"), default=0),
         in_flight=IN_FLIGHT if unit <= GRAINS * GRAIN else 1,  # a whole tensor does not wait in memory
@@ -101,10 +101,10 @@ def make_budget(
         grains //= 2
     workers = min(workers, left // need.worker(grains))
     if workers == 0:
-        raise MergeError(too_little(method.name, widest, cuts[widest], memory_bytes, need))
+        raise MergeError(too_little(purpose, widest, cuts[widest], memory_bytes, need))
     elements, fixed = need.unit * grains, workers * (need.scratch(grains) + need.outputs(grains))
     one_set, sets = elements * need.element + SPARE * need.models, need.in_flight * workers
-    if method.measure:
+    if measures:
         sets = max(sets, min((left - fixed) // one_set, sets + 2 * -(-largest // elements)))
     peak = PROCESS_BYTES + fixed + sets * one_set + ahead
     return Budget(elements, one_set, sets, workers, need.scratch(grains), ahead, peak, need.in_flight, gpu)

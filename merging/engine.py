@@ -22,7 +22,7 @@ from merging.errors import Kept, MergeError
 from merging.heads import compare_heads
 from merging.identity import digest_of
 from merging.layer_config import stacked_config
-from merging.methods import METHODS
+from merging.methods import METHODS, Method
 from merging.plan import Plan, Shard, index_of, make_plan, reads
 from merging.reading import Range
 from merging.recipe import ModelRef, Recipe
@@ -260,7 +260,8 @@ def write_shards(run: Run) -> Iterator[Progress]:
 
 
 def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: ThreadPoolExecutor) -> Iterator[Progress]:
-    tensors = ((job, stages(job)) for job in jobs(run, shard))
+    method = METHODS[run.recipe.method]
+    tensors = ((job, stages(job, method)) for job in jobs(run, shard, method))
     for finished in Schedule(tensors, run.plan.budget, run.device, pool):
         if finished is not None:
             note(run, finished, file)
@@ -269,22 +270,22 @@ def write_shard(run: Run, number: int, shard: Shard, file: ShardFile, pool: Thre
             yield progress(run, number, run.done_bytes)
 
 
-def jobs(run: Run, shard: Shard) -> Iterator[Job]:
-    method, seed = METHODS[run.recipe.method], run.recipe.seed
+def jobs(run: Run, shard: Shard, method: Method) -> Iterator[Job]:
     for step in shard.steps:
         inputs = [run.checkpoints[i] for i in step.sources]
+        passes = method.passes(step.settings) if step.is_merged else 0
         grain = run.plan.budget.grain(step.shape, step.granularity)
-        yield Job(step, inputs, method, step.has_base, step.settings, seed, grain, run.device, run.stopped)
+        yield Job(step, inputs, passes, step.has_base, run.recipe.seed, grain, run.device, run.stopped)
 
 
-def stages(job: Job) -> Stages:
+def stages(job: Job, method: Method) -> Stages:
     """What is done with every block of a tensor: measured, pass after pass, then merged and written; or copied."""
     if not job.step.is_merged:
         yield copy_block
         return
     measured = None
-    if job.method.measure:
-        passes = job.method.measure(job.step.shape, job.settings)
+    if method.measure:
+        passes = method.measure(job.step.shape, job.step.settings)
         try:
             look = next(passes)
             while True:
@@ -292,7 +293,7 @@ def stages(job: Job) -> Stages:
                 look = passes.send(total.value())
         except StopIteration as found:
             measured = found.value
-    yield partial(merge_block, measured=measured)
+    yield partial(merge_block, method=method, measured=measured)
 
 
 def note(run: Run, finished: Finished, file: ShardFile) -> None:

@@ -100,9 +100,9 @@ def make_plan(
     steps = [make_step(recipe, method, made, assembly, opened) for made in assembly.tensors]
     shards = lay_out(steps, shard_bytes)
     budget = make_budget(
-        method, {s.name: s.inputs for s in steps}, memory_bytes, threads,
-        remote=sum(bool(c.source.repo_id) for c in opened), gpu=gpu,
-        granularities={s.name: s.granularity for s in steps},
+        method.name, {s.name: s.inputs for s in steps}, memory_bytes, threads,
+        measures=method.measure is not None, remote=sum(bool(c.source.repo_id) for c in opened),
+        gpu=gpu, granularities={s.name: s.granularity for s in steps},
     )  # fmt: skip
     write_bytes = sum(s.nbytes for s in shards)
     others = sum(size for _, size in copied_files(opened[0])) + REPORT_BYTES + REPORT_BYTES_PER_TENSOR * len(steps)

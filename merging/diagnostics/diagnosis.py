@@ -20,7 +20,7 @@ from merging.engine import WORD, Options, Progress
 from merging.errors import MergeError
 from merging.heads import compare_heads
 from merging.held import keys_of, steps_of
-from merging.methods import METHODS, Method
+from merging.methods import METHODS
 from merging.plan import Plan, Step, make_plan
 from merging.reading import Range
 from merging.recipe import Input, ModelRef, Recipe, all_models
@@ -29,16 +29,9 @@ from merging.schedule import Schedule, threads
 
 KEEP = 0.2  # of the changes, in TIES as its paper has it
 MOST = 32  # models beside the base: their pairs are compared, and there would be too many
+PASSES = 1  # a second look needs what the first one found
 WHOLE = "all tensors"
 AROUND = "outside of layers"
-
-# What a diagnosis is for the schedule: no method, but something that looks at every block twice.
-LOOKS = Method(
-    name="diagnose", title="", summary="", paper="", needs_base=False, takes_base=True, min_models=1, max_models=None,
-    params=(), random=False, fn=lambda: None, inputs=(), measure=lambda shape, settings: iter(()),  # type: ignore[arg-type, return-value]
-    passes=lambda settings: 1, spared=lambda settings: 0, fault=lambda settings: None, without_effect=(),
-    granularity=lambda settings: "element",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +134,12 @@ def budget_of(
     steps: Sequence[Step], plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], options: Options
 ) -> Budget:
     remote = sum(bool(checkpoints[ref].source.repo_id) for ref in plan.models)
-    return make_budget(LOOKS, {s.name: s.inputs for s in steps}, options.memory_bytes, options.cores, remote=remote)
+    return looking_budget(steps, options, remote)
+
+
+def looking_budget(steps: Sequence[Step], options: Options, remote: int) -> Budget:
+    tensors = {step.name: step.inputs for step in steps}
+    return make_budget("a diagnosis", tensors, options.memory_bytes, options.cores, measures=True, remote=remote)
 
 
 def why_not_merged(recipe: Recipe) -> str:
@@ -220,7 +218,7 @@ def look_at_sample(
     looks = [Look(small, step.numel, compared.keep, planned.get(step.name))
              for small, step in zip(gathered.steps, steps, strict=True)]  # fmt: skip
     left = Options(options.memory_bytes // 2, threads=options.threads)
-    budget = make_budget(LOOKS, {s.name: s.inputs for s in gathered.steps}, left.memory_bytes, left.cores, remote=0)
+    budget = looking_budget(gathered.steps, left, remote=0)
     yield from follow(looks, gathered.checkpoints, budget)
     return {look.step.name: look.found for look in looks}, total
 
@@ -267,7 +265,7 @@ def follow(looks: Sequence[Look], models: Sequence[Checkpoint], budget: Budget) 
 
 def job_of(step: Step, models: Sequence[Checkpoint], budget: Budget, stopped: threading.Event) -> Job:
     inputs = [models[i] for i in step.sources]
-    return Job(step, inputs, LOOKS, True, {}, 0, budget.grain(step.shape), Cpu(), stopped)
+    return Job(step, inputs, PASSES, True, 0, budget.grain(step.shape), Cpu(), stopped)
 
 
 # Summing up.

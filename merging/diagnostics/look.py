@@ -26,7 +26,8 @@ from merging.methods.stored import Rows
 from merging.plan import Step
 from merging.totals import Total
 
-PLACES = 65_536  # see loops.scan_wide
+PLACES = 65_536  # see loops.count_wide
+INFINITE = 2 * 0x7F80  # the place from which on they are of what is not a finite number
 
 
 @dataclass
@@ -47,33 +48,29 @@ class Look:
 
     def stages(self) -> Generator[Stage, Total, None]:
         """What is done with every block."""
-        n = len(self.step.inputs) - 1
-        tally, patch = Tally(n), Patch(self.step) if self.wants_patch else None
-        products, smaller = split((yield partial(scan, tally=tally, patch=patch)).value(), n)
-        counts, signs = tally.total()
-        curves = [Curve.of(row) for row in counts]
-        k = max(1, int(self.keep * self.step.numel))
-        cuts = np.array([curve.cut(k) for curve in curves], np.float32)
-        kept = (yield partial(count_kept, cuts=cuts)).value()
-        self.found = self.sums(products, smaller, curves, signs, kept, cuts, self.distances(products, patch))
+        n, numel = len(self.step.inputs) - 1, self.step.numel
+        magnitudes, marks = Tally((n, PLACES)), Tally((4, n, n))
+        patch = Patch(self.step) if self.wants_patch else None
+        yield partial(count, magnitudes=magnitudes, patch=patch)
+        curves = [Curve.of(row) for row in magnitudes.total()]
+        cuts = np.array([curve.cut(max(1, int(self.keep * numel))) for curve in curves], np.float32)
+        row = (yield partial(scan, cuts=cuts, marks=marks)).value()
+        self.found = self.sums(row, marks.total(), curves, patch)
 
-    def sums(
-        self, products: Numbers, smaller: Numbers, curves: list[Curve], signs: Counts, kept: Counts, cuts: Array,
-        distances: tuple[float, float],
-    ) -> Sums:  # fmt: skip
+    def sums(self, row: Numbers, marks: Counts, curves: list[Curve], patch: "Patch | None") -> Sums:
         """In entries of the whole tensor."""
-        by = self.numel / self.step.numel if self.step.numel else 1.0
-        reached = np.array([float(c.reaching(float(cut))) for c, cut in zip(curves, cuts, strict=True)])
-        merged, merged_null = distances
+        looked, n = self.step.numel, len(curves)
+        by = self.numel / looked if looked else 1.0
+        products, smaller, smaller_against = split(row, n)
+        both, against, kept_both, kept_against = marks
+        kept = np.diag(kept_both).astype(np.float64)
+        merged, merged_null = self.distances(products, patch)
         return Sums(
-            numel=float(self.numel), looked=float(self.step.numel), products=products * by,
-            unchanged=np.array([float(c.zeros) for c in curves]) * by,
-            energy=np.stack([c.energy(SHARES) for c in curves]) * by,
-            both=signs[0] * by, against=signs[1] * by,
-            smaller=smaller[0] * by, smaller_against=smaller[1] * by,
-            kept=reached * by, kept_both=kept[0] * by, kept_against=kept[1] * by,
-            kept_null=np.outer(reached, reached) / max(1, self.step.numel) * by,
-            merged=merged * by, merged_null=merged_null * by,
+            numel=float(self.numel), looked=float(looked), products=products * by,
+            unchanged=(looked - np.diag(both)) * by, energy=np.stack([c.energy(SHARES) for c in curves]) * by,
+            both=both * by, against=against * by, smaller=smaller * by, smaller_against=smaller_against * by,
+            kept=kept * by, kept_both=kept_both * by, kept_against=kept_against * by,
+            kept_null=np.outer(kept, kept) / max(1, looked) * by, merged=merged * by, merged_null=merged_null * by,
         )  # fmt: skip
 
     def distances(self, products: Numbers, patch: "Patch | None") -> tuple[float, float]:
@@ -93,65 +90,71 @@ class Look:
 class Tally:
     """Whole numbers, counted in as many places at once as there are threads, and then added up."""
 
-    models: int
+    shape: tuple[int, ...]
     lock: threading.Lock = field(default_factory=threading.Lock)
-    free: list[tuple[Counts, Counts]] = field(default_factory=list)
+    free: list[Counts] = field(default_factory=list)
 
     @contextmanager
-    def lent(self) -> Iterator[tuple[Counts, Counts]]:
-        """Counts of magnitudes and of signs to add to; see loops.scan_wide."""
+    def lent(self) -> Iterator[Counts]:
+        """Counts to add to."""
         with self.lock:
-            mine = self.free.pop() if self.free else None
-        n = self.models
-        mine = mine or (np.zeros((n, PLACES), np.int64), np.zeros((2, n, n), np.int64))
+            mine = self.free.pop() if self.free else np.zeros(self.shape, np.int64)
         yield mine
         with self.lock:
             self.free.append(mine)
 
-    def total(self) -> tuple[Counts, Counts]:
-        (counts, signs), *others = self.free
-        for more_counts, more_signs in others:
-            counts += more_counts
-            signs += more_signs
+    def total(self) -> Counts:
+        total, *others = self.free
+        for more in others:
+            total += more
         self.free.clear()
-        return counts, signs
+        return total
 
 
-def scan(piece: Piece, tally: Tally, patch: "Patch | None") -> Found:
-    """The first look at a block."""
+def count(piece: Piece, magnitudes: Tally, patch: "Patch | None") -> Found:
+    """The first look at a block: how large the changes are, from which the cuts follow."""
     if patch is not None:
         patch.take(piece)
-    with tally.lent() as (counts, signs):
-        return np.concatenate([scan_block(block, counts, signs) for block in looked_at(piece.grains(), piece.widened)])
+    with magnitudes.lent() as counts:
+        for block in looked_at(piece.grains(), piece.widened):
+            wide: Any = block.wide
+            if isinstance(wide, Rows):
+                loops.count_stored(wide.store.flat, wide.begins, wide.store.count, counts)
+                wide.store.told(not counts[:, INFINITE:].any(), wide)
+            else:
+                loops.count_wide(wide, counts)
+    return np.zeros(1, np.int64)
 
 
-def count_kept(piece: Piece, cuts: Array) -> Found:
-    """The second look: how often two models both keep an entry, and against each other."""
-    n = len(cuts)
-    signs = np.zeros((2, n, n), np.int64)
-    for block in looked_at(piece.grains(), piece.widened):
-        wide: Any = block.wide
-        if isinstance(wide, Rows):
-            loops.count_kept_stored(wide.store.flat, wide.begins, wide.store.count, cuts, signs)
-        else:
-            loops.count_kept_wide(wide, cuts, signs)
-    return signs
+def scan(piece: Piece, cuts: Array, marks: Tally) -> Found:
+    """The second look: the sums of each grain, a row for each."""
+    with marks.lent() as found:
+        return np.concatenate([scan_block(block, cuts, found) for block in looked_at(piece.grains(), piece.widened)])
 
 
-def scan_block(block: Block, counts: Counts, signs: Counts) -> Numbers:
-    """The sums of each grain, a row for each."""
+def scan_block(block: Block, cuts: Array, marks: Counts) -> Numbers:
     wide: Any = block.wide
-    if not isinstance(wide, Rows):
-        found: Numbers = loops.scan_wide(wide, counts, signs)
-        return found
-    found = loops.scan_stored(wide.store.flat, wide.begins, wide.store.count, counts, signs)
-    wide.store.told(bool(np.isfinite(found).all()), wide)
+    found: Numbers = (
+        loops.scan_stored(wide.store.flat, wide.begins, wide.store.count, cuts, marks)
+        if isinstance(wide, Rows)
+        else loops.scan_wide(wide, cuts, marks)
+    )
     return found
 
 
-def split(row: Numbers, n: int) -> tuple[Numbers, Numbers]:
-    end = (1 + n) ** 2
-    return row[:end].reshape(1 + n, 1 + n), row[end:].reshape(2, n, n)
+def split(row: Numbers, n: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Products, and of each pair the sums of the smaller magnitudes: of all entries, and of those changed against each
+    other.
+
+    |x + y| is |x| + |y| where the signs agree, and else less by twice the smaller one; with |x - y| it is the other way
+    round.
+    """
+    products, magnitudes, apart = np.split(row, [(1 + n) ** 2, (1 + n) ** 2 + n])
+    both = np.add.outer(magnitudes, magnitudes)
+    of_sum, of_difference = np.tril(apart.reshape(2, n, n), -1)
+    against = np.tril(np.maximum(0, both - of_sum) / 2, -1)
+    with_each_other = np.tril(np.maximum(0, both - of_difference) / 2, -1)
+    return products.reshape(1 + n, 1 + n), against + with_each_other, against
 
 
 class Patch:

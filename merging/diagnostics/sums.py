@@ -56,17 +56,13 @@ class Curve:
     the middle of their bin, which is at most 2^-8 of their magnitude away.
     """
 
-    places: Counts  # that are used, the largest magnitude first; see loops.scan_wide
+    places: Counts  # that are used, the largest magnitude first; see loops.count_wide
     numbers: Counts  # how many changes there are at each
 
     @staticmethod
     def of(counts: Counts) -> "Curve":
         used = np.flatnonzero(counts)[::-1]
         return Curve(used, counts[used])
-
-    @property
-    def zeros(self) -> int:
-        return int(self.numbers[-1]) if len(self.places) and self.places[-1] == 0 else 0
 
     def cut(self, k: int) -> float:
         """The magnitude of the k-th largest change without the lower half of its bits; above zero.
@@ -77,11 +73,6 @@ class Curve:
             return math.inf
         at = int(self.numbers.cumsum().searchsorted(k))
         return max(measures.value(int(self.places[at]) >> 1, 0), SMALLEST)
-
-    def reaching(self, cut: float) -> int:
-        """How many changes are as large as a cut."""
-        high = int(np.float32(cut).view(np.uint32)) >> 16
-        return int(self.numbers[self.places >> 1 >= high].sum()) - (self.zeros if high == 0 else 0)
 
     def energy(self, shares: Iterable[float]) -> Numbers:
         """The squared norm of the largest shares of the entries; a bin that a share cuts counts in part."""

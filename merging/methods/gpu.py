@@ -8,7 +8,7 @@ from torch import Tensor
 
 from merging.methods.arrays import Array, Counts, Sums
 from merging.methods.chance import RANGE
-from merging.methods.loops import LEAST_SPREAD
+from merging.methods.loops.sharing import LEAST_SPREAD
 from merging.methods.measures import Bins
 
 GOLDEN = 0x9E3779B97F4A7C15

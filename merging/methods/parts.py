@@ -1,8 +1,8 @@
 """The steps that merge methods are made of: pure functions over one block.
 
-Here is what each of them means. loops.py has them for the CPU, tile_sums.py and tile_measures.py the most used ones for
-bfloat16 as it is stored, gpu.py has them for a GPU; all give the same bits. Arrays are float32, [n, m] for the same m
-elements of n models, or [m].
+Here is what each of them means. The folder loops has them for the CPU, its tile_sums.py and tile_measures.py the most
+used ones for bfloat16 as it is stored, gpu.py has them for a GPU; all give the same bits. Arrays are float32, [n, m]
+for the same m elements of n models, or [m].
 """
 
 import math

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from merging.methods import loops, tile_measures, tile_sums, tiles
+from merging.methods import loops
 from merging.methods.arrays import Array, Counts, Sums
-from merging.methods.tiles import Between, ByChance
+from merging.methods.loops import tile_measures, tile_sums, tiles
+from merging.methods.loops.tiles import Between, ByChance
 
 Halves: TypeAlias = NDArray[np.uint16]
 Keys: TypeAlias = NDArray[np.uint64]
@@ -226,7 +227,7 @@ class Pending(Lazy):
         return largest
 
 
-# The steps of parts.py. Where rows are not as the loops on tiles want them, those of loops.py do.
+# The steps of parts.py. Where rows are not as the loops on tiles want them, all other loops do.
 
 
 def weighted_sum(tensors: Any, weights: Array) -> Any:

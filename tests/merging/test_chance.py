@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.methods.chance import Chance
-from merging.methods.loops import draw
+from merging.methods.loops.keeping import draw
 from merging.methods.parts import keep_by_chance
 
 COUNT = 1_000_000

@@ -10,8 +10,8 @@ import pytest
 from merging.diagnostics.diagnosis import Diagnosis
 from merging.diagnostics.entries import histogram, read_entries
 from merging.figures import delta_histogram, pictures, write_pictures
+from tests.merging.diagnostics.diagnosed import LAYERS, made, noise, run
 from tests.merging.models import fine_tunes, opened, recipe_of, write_model
-from tests.merging.test_diagnostics import LAYERS, made, noise, run
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"

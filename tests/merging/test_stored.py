@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from merging.device import Cpu
-from merging.methods import METHODS, loops, tile_measures, tile_sums, tiles
+from merging.methods import METHODS, loops
 from merging.methods.chance import Chance
+from merging.methods.loops import compiling, tile_measures, tile_sums, tiles
 from merging.methods.spec import Block, compute
 from merging.methods.stored import Pending, Rows
 from merging.totals import measure_alone
@@ -99,10 +100,10 @@ def test_arithmetic_makes_arrays():
 
 
 def test_what_is_compiled_is_out_of_date_when_any_file_with_loops_changes():
-    own = loops.njit(cache=True)(len_of)._cache._cache_file
+    own = compiling.njit(cache=True)(len_of)._cache._cache_file
     assert "_source_stamp" in vars(own)  # Numba's, by which it knows: of the function's own file
     for loop in (loops.widen_bf16, tile_sums.blend, tile_measures.grams, tiles.write_rows):
-        assert loop._cache._cache_file._source_stamp == loops.stamp_of(Path(loop.py_func.__code__.co_filename))
+        assert loop._cache._cache_file._source_stamp == compiling.stamp_of(Path(loop.py_func.__code__.co_filename))
 
 
 def len_of(x):

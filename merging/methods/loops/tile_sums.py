@@ -1,13 +1,15 @@
 """What kernels add up of bfloat16 rows as they are stored, a tile at a time: into uint16 or float32 [m].
 
-Each adds up as its namesake in loops.py does, in the same order: the bits are the same, and tests hold both to it. All
-return the bits of the largest magnitude. What the rows are, tiles.py says.
+Each adds up as its namesake among the other loops does, in the same order: the bits are the same, and tests hold both
+to it. All return the bits of the largest magnitude. What the rows are, tiles.py says.
 """
 
 import numpy as np
 
-from merging.methods.loops import add_agreeing, add_scaled, compiled, part
-from merging.methods.tiles import TILE, change, load_kept, store, tile_of, wide
+from merging.methods.loops.compiling import compiled, part
+from merging.methods.loops.sums import add_scaled
+from merging.methods.loops.tiles import TILE, change, load_kept, store, tile_of, wide
+from merging.methods.loops.votes import add_agreeing
 
 
 @compiled

@@ -1,13 +1,15 @@
 """What measures find in bfloat16 rows as they are stored, a tile at a time.
 
-The bits are those of loops.py, for each grain of so many elements, which is a whole number of tiles.
+The bits are those of the other loops, for each grain of so many elements, which is a whole number of tiles.
 What the rows are, tiles.py says.
 """
 
 import numpy as np
 
-from merging.methods.loops import LANES, compiled, count_each, count_places, halved, part, take_inside
-from merging.methods.tiles import TILE, load, load_kept
+from merging.methods.loops.compiling import LANES, compiled, part
+from merging.methods.loops.counts import count_each, count_places, take_inside
+from merging.methods.loops.products import halved
+from merging.methods.loops.tiles import TILE, load, load_kept
 
 
 @compiled

@@ -11,15 +11,9 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from merging.methods.loops import (
-    compiled,
-    draw,
-    float_of,
-    narrow_bf16,
-    narrow_f32,
-    number_of,
-    part,
-)
+from merging.methods.loops.compiling import compiled, float_of, part
+from merging.methods.loops.dtypes import narrow_bf16, narrow_f32
+from merging.methods.loops.keeping import draw, number_of
 
 TILE = 1024  # a multiple of 4 * LANES, and of 4: random numbers come in fours
 
