@@ -12,7 +12,7 @@ from merging.recipe import parse_recipe, to_yaml
 from space import view
 from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
-from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
+from space.pages.desk import QUEUED, QUICK, Desk, Token
 from space.pages.options import build_options, options_of
 from space.pages.recipe import RecipeColumn
 from space.pages.recipe_values import current, shown_form, texts
@@ -282,7 +282,8 @@ def which_moves(recipe_yaml: str) -> Any:
     return gr.update(choices=[TOGETHER, *((f"That of {name}", name) for name in models)])
 
 
-def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
+def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk) -> list[Any]:
+    """The events after which the recipe, gathered, is what somebody has decided to merge."""
     live = Live(desk)
     remerged = [stage.status, stage.talk, stage.which]
     given = [recipe.yaml, stage.is_live, stage.turns]
@@ -293,9 +294,8 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) 
     stage.leave.click(live.leave, None, stage.loading, **QUICK)
     recipe.yaml.change(live.remerge, given, remerged, **MANY)
     wire_questions(stage, live, recipe)
-    stage.keep.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **QUICK)
-    for number, keep in enumerate(stage.keeps):
-        keep.click(keeping(number), stage.filmed, [shared.tabs, *recipe.all], **QUICK)
+    fills = [keep.click(keeping(n), stage.filmed, recipe.all, **QUICK) for n, keep in enumerate(stage.keeps)]
+    return [recipe.gathered_on(stage.keep.click), *map(recipe.gathered_after, fills)]
 
 
 def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:
@@ -352,8 +352,8 @@ def ended() -> list[Any]:
 
 def keeping(number: int) -> Any:
     def keep(recipes: list[str]) -> list[Any]:
-        """What a frame was made with becomes the recipe, and is checked next."""
+        """What a frame was made with becomes the recipe, and is checked and merged next."""
         form = from_recipe(parse_recipe(recipes[number]))
-        return [gr.Tabs(selected="check"), *shown_form(form), *texts(form)]
+        return [*shown_form(form), *texts(form)]
 
     return keep
