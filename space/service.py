@@ -1,8 +1,9 @@
 """What the app does, in words of the app. Every call says who asks. Knows Hub, queue and engine, no page."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ from space.settings import Settings, kept_seconds, prepare_home
 from space.tally import Tally, tally
 from space.tasks import Tasks, engine_options
 from space.titles import lambdas
+from space.turns import Turn, Turns, no_turn
 from space.viewer import HubFor, Viewer
 from space.votes import VERDICTS, Vote, Votes
-from space.zero_gpu import borrowed_gpu
+from space.zero_gpu import borrowed_gpu, own_device
 
 NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memory has a plan of its own
 
@@ -390,18 +392,27 @@ def within(options: ChatOptions, settings: Settings) -> ChatOptions:
     return replace(options, seed=seed, max_new_tokens=min(int(options.max_new_tokens), settings.max_new_tokens))
 
 
+def turn_of_jobs(settings: Settings, turns: Turns) -> Turn:
+    """A scoring job shares the GPU with whoever asks something; on CPUs alone nobody waits for it."""
+
+    def turn(waiting: Callable[[int], None]) -> AbstractContextManager[None]:
+        return no_turn(waiting) if own_device(settings) == "cpu" else turns.turn(waiting)
+
+    return turn
+
+
 def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     """The real parts, put together. Call `close()` at the end."""
     prepare_home(settings.home)
+    models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
+    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
     queue = Jobs(
         settings.home / "journal.sqlite",
-        Tasks(settings, hub_for).run,
+        partial(Tasks(settings, hub_for).run, turn=turn_of_jobs(settings, chats.turns)),
         places=Places(
             settings.max_jobs_per_owner, settings.max_jobs_per_visitor, settings.max_jobs_of_visitors,
             settings.queue_length,
         ),
     )  # fmt: skip
-    models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
-    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
     return Service(settings, queue, Votes(settings.home / "journal.sqlite"), chats, parents, hub_for)
