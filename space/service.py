@@ -26,7 +26,7 @@ from space.inspect import KIND as INSPECTION
 from space.inspect import Inspections
 from space.jobs import Job, Jobs
 from space.judge import Judge
-from space.live import LiveMerges
+from space.live import Fit, LiveMerges
 from space.messages import plain_messages
 from space.models import Models
 from space.panes import Choice, Finished, choices
@@ -322,9 +322,11 @@ class Service:
         found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
         return [one for one in found if one.votes]
 
-    def may_not_try(self, recipe_yaml: str, found: Check) -> str:
-        """Why the merge that was checked cannot be tried in memory, and what to do; empty where it can."""
-        return self.live.why_not(parse_recipe(recipe_yaml), found.plan) if found.plan else "It cannot be merged."
+    def may_try(self, recipe_yaml: str, found: Check) -> Fit:
+        """What it takes to try the merge that was checked. Raises MergeError where it cannot be, with what to do."""
+        if found.plan is None:
+            raise MergeError("It cannot be merged.")
+        return self.live.fit(parse_recipe(recipe_yaml), found.plan)
 
     def load_live(self, tab: str, recipe_yaml: str, viewer: Viewer) -> Iterator[list[Reply]]:
         """Read the models of a recipe into memory and merge them there; says how far it is. Refuses what is blocked."""

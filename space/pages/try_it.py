@@ -12,6 +12,7 @@ from merging.recipe import parse_recipe, to_yaml
 from space import view
 from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
+from space.live import Fit
 from space.pages.desk import QUEUED, QUICK, Desk, Token
 from space.pages.options import build_options, options_of
 from space.pages.recipe import RecipeColumn
@@ -124,14 +125,25 @@ def offer(desk: Desk, tab: str, viewer: Viewer, text: str, found: Check) -> list
         return [gr.skip(), gr.skip()]
     if found.blocked or found.plan is None:
         return [EMPTY, HIDDEN]
-    if reason := desk.service.may_not_try(text, found):
-        return [view.empty("This merge cannot be tried", reason), HIDDEN]
-    need = size(desk.service.live.need(found.plan))
-    said = (
-        f"The models and their merge take {need} of memory here. They are read once; then every lambda is a moment "
-        "away, and nothing is written."
+    try:
+        fit = desk.service.may_try(text, found)
+    except MergeError as e:
+        return [view.empty("This merge cannot be tried", str(e)), HIDDEN]
+    label = f"Load {size(fit.disk_bytes or fit.memory_bytes)} {'to disk ' if fit.disk_bytes else ''}and try it"
+    return [view.empty("Try it before you merge it", takes(fit)), gr.update(visible=True, value=label)]
+
+
+def takes(fit: Fit) -> str:
+    if not fit.disk_bytes:
+        return (
+            f"The models and their merge take {size(fit.memory_bytes)} of memory here. They are read once; then every "
+            "lambda is a moment away, and nothing is written."
+        )
+    return (
+        f"The models do not fit into the memory here, so they are kept on disk while you try: {size(fit.disk_bytes)}, "
+        f"and {size(fit.memory_bytes)} of memory for their merge. Every move of a lambda reads them again, which takes "
+        f"up to about {max(1, fit.seconds):.0f} s."
     )
-    return [view.empty("Try it before you merge it", said), gr.update(visible=True, value=f"Load {need} and try it")]
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------
