@@ -69,7 +69,7 @@ def run_score(given: argparse.Namespace) -> int:
 def run_soup(given: argparse.Namespace) -> int:
     from evaluation import console
     from evaluation.soup import greedy_soup
-    from evaluation.subject import Subject, model_alone, soup_of
+    from evaluation.subject import Subject, beside, soup_of
     from merging.recipe import to_yaml
 
     parts, objective = parts_of(given), objective_of(given)
@@ -77,8 +77,7 @@ def run_soup(given: argparse.Namespace) -> int:
     with bench_for([soup_of(models)], given) as bench:
         steps = greedy_soup(models, parts.validation, bench.marks, objective)
         soup = console.follow(steps, console.tell_tried)
-        greedy, uniform = Subject("greedy soup", soup.recipe), Subject("uniform soup", soup_of(models))
-        table = scored([greedy, uniform, *map(model_alone, models)], parts.report, bench)
+        table = scored([Subject("greedy soup", soup.recipe), *beside(soup_of(models))], parts.report, bench)
     if given.json:
         log = [asdict(one) | {"model": str(one.model), "members": list(map(str, one.members))} for one in soup.tried]
         tree = {"objective": str(objective), "value": soup.value, "uniform": soup.uniform, "tried": log}
@@ -97,7 +96,7 @@ def run_search(given: argparse.Namespace) -> int:
     from evaluation.dials import dials_of
     from evaluation.search import Budget, Search
     from evaluation.search import run_search as run
-    from evaluation.subject import Subject, compared
+    from evaluation.subject import Subject, beside
     from merging.recipe import to_yaml
 
     parts, objective, recipe = parts_of(given), objective_of(given), read_recipe(given.recipe)
@@ -109,7 +108,7 @@ def run_search(given: argparse.Namespace) -> int:
         steps = run(search, parts.validation, bench.marks, kept, budget)
         found = console.follow(steps, console.teller_of_trials([dial.name for dial in dials]))
         best, start = Subject("best found", found.recipe), Subject("the recipe as given", recipe)
-        table = scored([best, start, *compared(best)[1:]], parts.report, bench)
+        table = scored([best, start, *beside(recipe)], parts.report, bench)
     if given.json:
         trials = [asdict(one) for one in found.trials]
         tree = {"objective": str(objective), "dials": [dial.name for dial in dials], "trials": trials}

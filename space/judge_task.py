@@ -19,9 +19,9 @@ from evaluation.scoring import Scoring
 from evaluation.search import Budget, Found, Search, Trial, pareto, run_search, studied, trials_of
 from evaluation.soup import Soup, Tried, greedy_soup
 from evaluation.statistics import MEASURES, Measure, compare
-from evaluation.subject import Subject, compared, model_alone, soup_of, uniform_soup
+from evaluation.subject import Subject, beside, compared, soup_of
 from merging.checks.cost import available_memory
-from merging.recipe import Recipe, all_models, parse_recipe, to_yaml
+from merging.recipe import Recipe, parse_recipe, to_yaml
 from space.inputs import opened
 from space.jobs import Cancelled, Job
 from space.judge import ANSWER, ENOUGH, Ask, read_ask
@@ -244,8 +244,8 @@ def path(sitting: Sitting) -> None:
 
 def soup(sitting: Sitting) -> None:
     parts = split(sitting.held_out)
-    models = [one.model for one in sitting.recipe.models]
-    sitting.teller.parts = 2 * len(models) + len(models) + 2
+    models, others = [one.model for one in sitting.recipe.models], beside(sitting.recipe)
+    sitting.teller.parts = 2 * len(models) + 1 + len(others)
     sitting.bench.in_memory(soup_of(models))  # all at once, or each would be read again for the next
     answer, objective = sitting.teller.answer, sitting.objective
     answer |= {"objective": str(objective), "tried": [], "parts": parts_tree(parts.validation, parts.report)}
@@ -259,8 +259,7 @@ def soup(sitting: Sitting) -> None:
     members = [one.model for one in sitting.typed.models if str(one.model) in {sitting.names[name] for name in mine}]
     answer |= {"recipe": to_yaml(soup_of(members)), "value": found.value, "uniform": found.uniform,
                "members": [str(one) for one in members]}  # fmt: skip
-    subjects = [Subject("greedy soup", found.recipe), uniform_soup(sitting.recipe), *map(model_alone, models)]
-    sitting.scored(subjects, parts.report, "report")
+    sitting.scored([Subject("greedy soup", found.recipe), *others], parts.report, "report")
 
 
 def parts_tree(validation: HeldOut, report: HeldOut) -> dict[str, int]:
@@ -275,8 +274,8 @@ def search(sitting: Sitting) -> None:
     asked = Search(sitting.recipe, dials, sitting.objective, ask.sampler, steps)  # type: ignore[arg-type]
     with studied(asked, parts.validation, sitting.shelf.trials) as study:
         known: list[Trial] = trials_of(study)
-    subjects = 3 + len(all_models(sitting.recipe))
-    earlier, teller.parts = len(known), ask.trials + subjects
+    start, others = Subject(GIVEN, sitting.recipe), beside(sitting.recipe)
+    earlier, teller.parts = len(known), ask.trials + 2 + len(others)
     labels = [f"{dial.parameter}{f' of {sitting.names[str(dial.model)]}' if dial.model else ''}" for dial in dials]
     colours = [sitting.colour_of(sitting.names[str(dial.model)]) if dial.model else "merged" for dial in dials]
     teller.answer |= {
@@ -293,9 +292,8 @@ def search(sitting: Sitting) -> None:
             raise Cancelled from None
     tell_best(sitting, Found(asked, tuple(known), earlier))
     best = Subject("best found", Found(asked, tuple(known), earlier).recipe)
-    teller.doing, teller.parts = "On the report part: ", teller.done + subjects
-    others = [one for one in compared(best)[1:] if one.kind == "model"]
-    sitting.scored([best, Subject(GIVEN, sitting.recipe), *others], parts.report, "report")
+    teller.doing, teller.parts = "On the report part: ", teller.done + 2 + len(others)
+    sitting.scored([best, start, *others], parts.report, "report")
 
 
 class Enough(Exception):

@@ -20,6 +20,13 @@ PAIRS += [("reverse", f"reverse: {word}", word[::-1]) for word in ("lamot", "fiu
 LINES = "".join(json.dumps({"task": t, "prompt": p, "completion": c}) + "\n" for t, p, c in PAIRS)
 
 
+BESIDE = ["alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Logit ensemble"]
+
+
+def labels(found):
+    return [row["label"] for row in found["rows"]]
+
+
 def done(service, job, viewer=ADA):
     ended = service.queue.wait(job.id, 240)
     assert ended.state == "done", (ended.state, ended.error)
@@ -139,9 +146,7 @@ def test_scores_are_the_owners_and_can_go_into_the_card_of_that_merge(service):
     job = ask(service, "score")
     answer = done(service, job)
     rows = {row["label"]: row for row in answer["scores"]["rows"]}
-    assert list(rows) == [
-        "The merge", "alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Logit ensemble",
-    ]  # fmt: skip
+    assert list(rows) == ["The merge", "alloy/pocket-base", *BESIDE]
     assert [row["colour"] for row in rows.values()] == ["merged", "base", "c1", "c2", "other", "ensemble"]
     add = {label: row["tasks"][0] for label, row in rows.items()}
     assert add["alloy/pocket-add"]["exact"]["value"] == 1.0 and add["alloy/pocket-base"]["exact"]["value"] == 0.0
@@ -176,6 +181,7 @@ def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
     assert 1 <= len(first["trials"]) < 300 and first["earlier"] == 0 and first["given"] == first["trials"][0]["value"]
     assert first["parts"] == {"validation": 6, "report": 6} and first["report"]["set"]["examples"] == 6
     assert "@" not in first["recipe"] and "alloy/pocket-add" in first["recipe"] and first["report"]["against"]
+    assert labels(first["report"]) == ["Best found", "The recipe as it was", "alloy/pocket-base", *BESIDE]
     assert first["dials"] == ["weight of alloy/pocket-reverse", "weight of alloy/pocket-add"]
     assert set(first["front"]["tasks"]) == {"add", "reverse"}
     more = done(service, ask(service, "search", trials=2))
@@ -195,4 +201,4 @@ def test_a_path_and_a_greedy_soup(service):
         "alloy/pocket-reverse",
         "alloy/pocket-add",
     }
-    assert soup["report"]["rows"][0]["label"] == "Greedy soup"
+    assert labels(soup["report"]) == ["Greedy soup", *BESIDE]
