@@ -5,6 +5,7 @@ imported when something is drawn, and without pyplot: there is no global state.
 """
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -338,15 +339,11 @@ def delta_histogram(found: Histogram, *, dark: bool = False) -> Picture:
     import numpy as np
 
     ink, title = ink_of(dark), f"Changes in {found.tensor}"
-    down = len(found.models) + (found.after is not None)
-    figure = new_figure(7.2, 1.4 + 1.15 * down, ink, title)
-    axes = figure.subplots(down, 1, sharex=True, squeeze=False)[:, 0]
-    before = zip(found.models, found.before, found.zeros, strict=True)
-    rows = [(name, row, zero, ink.of(i)) for i, (name, row, zero) in enumerate(before)]
-    if found.after is not None:
-        rows.append((f"after {found.method}", found.after, found.zeros_after or 0.0, ink.high))
+    figure = new_figure(7.2, 1.4 + 1.15 * len(found.rows), ink, title)
+    axes = figure.subplots(len(found.rows), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.array(found.edges)
-    for ax, (name, row, zero, colour) in zip(axes, rows, strict=True):
+    for number, (ax, (name, row, zero)) in enumerate(zip(axes, found.rows, strict=True)):
+        colour = ink.of(number) if number < len(found.models) else ink.high
         ax.bar((edges[:-1] + edges[1:]) / 2, 100 * np.array(row), width=np.diff(edges), color=colour)
         ax.text(0.01, 0.82, name, transform=ax.transAxes, fontsize=9, color=colour, weight="bold")
         ax.text(0.99, 0.82, f"{zero:.1%} unchanged", transform=ax.transAxes, fontsize=8, color=ink.quiet, ha="right")
@@ -356,7 +353,12 @@ def delta_histogram(found: Histogram, *, dark: bool = False) -> Picture:
         "difference from the base; the outermost bars hold what lies beyond", fontsize=9, color=ink.quiet
     )
     axes[len(axes) // 2].set_ylabel("share of the entries, %", fontsize=9, color=ink.quiet)
-    return Picture("changes", title, histogram_sentence(found), figure)
+    return Picture(changes_name(found.tensor), title, histogram_sentence(found), figure)
+
+
+def changes_name(tensor: str) -> str:
+    """Of its file, without the ending: a name of a tensor may hold anything."""
+    return f"changes-{re.sub(r'[^A-Za-z0-9_.-]', '_', tensor)[:150]}"
 
 
 def histogram_sentence(found: Histogram) -> str:

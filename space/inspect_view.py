@@ -228,12 +228,11 @@ def axes(keep: float) -> str:
     return f'{levels}{ticks}{cut}{words}<text x="190" y="208">largest changes of each tensor</text>'
 
 
-def changes(found: Histogram) -> str:
-    """The changes of one tensor, by model and after the method, on one scale."""
-    before = zip(found.models, found.before, found.zeros, strict=True)
-    rows = [(f"c{i % 8 + 1}", *one) for i, one in enumerate(before)]
-    if found.after is not None:
-        rows.append(("merged", f"after {found.method}", found.after, found.zeros_after or 0.0))
+def changes(found: Histogram, files: Mapping[str, str]) -> str:
+    """The changes of one tensor, by model and after the method, on one scale; by what is said of it, where each of its
+    files is found."""
+    n = len(found.models)
+    rows = [(f"c{i % 8 + 1}" if i < n else "merged", *one) for i, one in enumerate(found.rows)]
     highest = max((max(shares, default=0.0) for _, _, shares, _ in rows), default=0.0) or 1.0
     drawn = "".join(bars(kind, name, shares, zeros, highest) for kind, name, shares, zeros in rows)
     end = found.edges[-1]
@@ -242,7 +241,9 @@ def changes(found: Histogram) -> str:
         return figure(
             "changes", found.tensor, f"No model changed it: {found.looked:,} entries are those of the base.", ""
         )
-    return figure("changes", found.tensor, histogram_sentence(found), f'<div class="bars">{drawn}{axis}</div>')
+    links = "".join(f'<a href="{escape(where)}" download>{escape(said)}</a>' for said, where in files.items())
+    drawn = f'<div class="bars">{drawn}{axis}</div><p class="save">{links}</p>'
+    return figure("changes", found.tensor, histogram_sentence(found), drawn)
 
 
 def bars(kind: str, name: str, shares: Sequence[float], zeros: float, highest: float) -> str:

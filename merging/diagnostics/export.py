@@ -9,6 +9,7 @@ from typing import Any
 
 from merging.diagnostics import nulls
 from merging.diagnostics.diagnosis import Diagnosis
+from merging.diagnostics.entries import Histogram
 from merging.diagnostics.numbers import Model, Pair, Part, energy_null
 from merging.diagnostics.sums import SHARES
 
@@ -58,6 +59,17 @@ def to_csv(diagnosis: Diagnosis) -> str:
         for part in parts:
             place = (level, part.name, part.layer, part.role, part.entries, part.looked)
             writer.writerows((*place, *row) for row in rows_of(part, diagnosis.models))
+    return out.getvalue()
+
+
+def histogram_csv(found: Histogram) -> str:
+    """A line for each bin of each model, and of the merge; entries that are not changed at all lie from 0 to 0."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("tensor", "model", "from", "to", "share of the entries"))
+    for name, shares, unchanged in found.rows:
+        bins = zip(found.edges, found.edges[1:], shares, strict=False)
+        writer.writerows((found.tensor, name, *one) for one in ((0.0, 0.0, unchanged), *bins))
     return out.getvalue()
 
 

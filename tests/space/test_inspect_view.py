@@ -81,17 +81,18 @@ def changed(**more):
 
 
 def test_a_histogram_has_one_scale():
-    shown = inspect_view.changes(changed())
+    shown = inspect_view.changes(changed(), {"Download CSV": "changes/1/csv/a.weight"})
     assert re.findall(r'height="([\d.]+)"', shown) == ["33.3", "100.0", "33.3", "66.7"]
     assert "after ties" in shown and "80.0 % unchanged" in shown and "\N{MINUS SIGN}2<" in shown
+    assert '<a href="changes/1/csv/a.weight" download>Download CSV</a>' in shown
     still = changed(before=((0.0,) * 3,), after=(0.0,) * 3)
-    assert "No model changed it" in inspect_view.changes(still) and "<svg" not in inspect_view.changes(still)
+    assert "No model changed it" in inspect_view.changes(still, {}) and "<svg" not in inspect_view.changes(still, {})
 
 
 @pytest.mark.parametrize(
     "shown",
     [inspect_view.report(made(names=(EVIL, "two")), (Advice(EVIL, EVIL, EVIL),), {EVIL: (EVIL, 1)}),
-     inspect_view.changes(changed(tensor=EVIL, models=(EVIL,), method=EVIL))],
+     inspect_view.changes(changed(tensor=EVIL, models=(EVIL,), method=EVIL), {EVIL: EVIL})],
 )  # fmt: skip
 def test_nothing_from_outside_is_html(shown):
     assert "<script" not in shown and "&lt;script" in shown
