@@ -191,14 +191,16 @@ def model_of(text: str) -> "ModelRef":
 
 def candidates(given: argparse.Namespace) -> "list[ModelRef]":
     """The models that are named, or revisions of the one that is."""
+    from merging.hub import Hub, local_token
+    from merging.recipe import MAX_MODELS, ModelRef
+
     models = [model_of(text) for text in given.models]
     if not given.last:
         return models
     if len(models) != 1:
         raise Unusable("--last takes the last revisions of one model. Name only that one.")
-    from merging.hub import Hub, local_token
-    from merging.recipe import ModelRef
-
+    if not 2 <= given.last <= MAX_MODELS:
+        raise Unusable(f"--last {given.last}: a soup is chosen from 2 to {MAX_MODELS} models.")
     found = Hub(local_token()).revisions(models[0], given.last)
     return [ModelRef(models[0].path, sha) for sha in found]
 

@@ -37,9 +37,9 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 def add_soup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", type=Path, help="JSON lines with prompt and completion, or messages")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="a folder or org/name[@revision]")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a folder or org/name[@revision]; 2 to 100 of them")
     parser.add_argument(
-        "--last", type=positive, metavar="N", help="the last N revisions of the one model that is named"
+        "--last", type=positive, metavar="N", help="the last N revisions of the one model that is named, 2 to 100"
     )
     parser.add_argument("--out", type=Path, metavar="RECIPE", help="write the soup as a recipe to this file")
     add_choice(parser)

@@ -14,9 +14,10 @@ from evaluation.subject import soup_of
 from merging.checkpoint import Checkpoint
 from merging.compatibility import Check
 from merging.errors import MergeError
+from merging.hub import Hub
 from merging.hub.data_set import is_data_file, read_data_file
 from merging.model_ref import read_model
-from merging.recipe import ModelRef, Recipe, all_models, merged_inputs, parse_recipe, to_yaml
+from merging.recipe import MAX_MODELS, ModelRef, Recipe, all_models, merged_inputs, parse_recipe, to_yaml
 from merging.report import pinned
 from space.inputs import opened
 from space.jobs import Job, Jobs
@@ -55,6 +56,8 @@ class Ask:
     high: float = 1.2
     first: str = ""  # the ends of a path; empty: the base and a fine-tune
     second: str = ""
+    candidates: tuple[str, ...] = ()  # of a soup; none: the models of the recipe
+    last: int = 0  # so many revisions of the one candidate, the newest first; 0: the candidates themselves
     tasks: tuple[str, ...] = ()  # of the set; none: all
 
 
@@ -108,15 +111,32 @@ class Judge:
             raise MergeError("Choose a held-out set first: paste lines, upload a file, or take the sample.")
         held_out, typed = only(self.held_out(set_name, viewer), ask.tasks), parse_recipe(recipe_yaml)
         refuse_odd(ask, held_out, typed)
-        used = used_recipe(typed, ask)
-        with opened(used, self.hub_for(viewer.token).hurried(), self.settings) as checkpoints:
+        hub = self.hub_for(viewer.token).hurried()
+        used = soup_of(self.candidates(typed, ask, hub)) if ask.what == "soup" else used_recipe(typed, ask)
+        with opened(used, hub, self.settings, most=most_models(self.settings, ask.what)) as checkpoints:
             self.refuse(used, checkpoints, ask.what)
             exact = pinned(used, checkpoints)
+        rows = all_models(used) if ask.what == "soup" and (ask.candidates or ask.last) else rows_of(typed)
         payload = {
             "ask": asdict(ask), "set": set_name, "recipe": to_yaml(exact), "typed": to_yaml(used),
-            "rows": [str(one) for one in rows_of(typed)],
+            "rows": [str(one) for one in rows],
         }  # fmt: skip
         return self.send(viewer, "judge", f"{WHATS[ask.what]}: {title_of(used, ask)}", payload)
+
+    def candidates(self, recipe: Recipe, ask: Ask, hub: Hub) -> list[ModelRef]:
+        """The models that a soup is chosen from: those that are named or those of the recipe, or the last revisions of
+        the one that is."""
+        named = [read_model(one, f"Candidate {i}") for i, one in enumerate(ask.candidates, 1)]
+        found = list(dict.fromkeys(named or (one.model for one in merged_inputs(recipe))))
+        most = self.settings.max_candidates
+        if ask.last and len(found) != 1:
+            raise MergeError(f"The last revisions are those of one model; here are {len(found)}. Name one candidate.")
+        if not 2 <= (count := ask.last or len(found)) <= most:
+            raise MergeError(f"A soup is chosen from 2 to {most} models here, not {count}. Name others, or so many of "
+                             f"the last revisions of one; the command line takes up to {MAX_MODELS}.")  # fmt: skip
+        if not ask.last:
+            return found
+        return [ModelRef(found[0].path, sha) for sha in hub.revisions(found[0], ask.last)]
 
     def refuse(self, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], what: What) -> None:
         """Of a path one wants to see whether its ends belong together; the others need it."""
@@ -169,7 +189,8 @@ def read_ask(raw: Mapping[str, Any]) -> Ask:
     """From JSON; a question from another version of the app has what it has."""
     known = {one.name for one in fields(Ask)}
     given = {name: value for name, value in raw.items() if name in known}
-    return Ask(**{**given, "tasks": tuple(given.get("tasks", ()))})
+    listed = {name: tuple(given.get(name, ())) for name in ("tasks", "candidates")}
+    return Ask(**{**given, **listed})
 
 
 def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
@@ -190,14 +211,12 @@ def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
 
 def used_recipe(recipe: Recipe, ask: Ask) -> Recipe:
     """What is merged, which names all models that are needed."""
-    if ask.what == "path":
-        return between(*ends_of(recipe, ask), 0.5)
-    if ask.what == "soup":
-        models = [one.model for one in merged_inputs(recipe)]
-        if len(set(models)) < 2:
-            raise MergeError("A soup needs two models or more. Add a model to the recipe.")
-        return soup_of(list(dict.fromkeys(models)))
-    return recipe
+    return between(*ends_of(recipe, ask), 0.5) if ask.what == "path" else recipe
+
+
+def most_models(settings: Settings, what: str) -> int:
+    """What one question may read."""
+    return settings.max_candidates if what == "soup" else settings.max_models
 
 
 def ends_of(recipe: Recipe, ask: Ask) -> tuple[ModelRef, ModelRef]:
@@ -220,6 +239,8 @@ def rows_of(recipe: Recipe) -> list[ModelRef]:
 
 
 def title_of(recipe: Recipe, ask: Ask) -> str:
+    if ask.last:
+        return f"{recipe.models[0].model.path.rpartition('/')[2]}, last {ask.last}"
     if ask.what == "path":
         return " to ".join(one.model.path.rpartition("/")[2] for one in recipe.models)
     return suggested_name(recipe)

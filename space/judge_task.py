@@ -24,7 +24,7 @@ from merging.checks.cost import available_memory
 from merging.recipe import Recipe, parse_recipe, to_yaml
 from space.inputs import opened
 from space.jobs import Cancelled, Job
-from space.judge import ANSWER, ENOUGH, Ask, read_ask
+from space.judge import ANSWER, ENOUGH, Ask, most_models, read_ask
 from space.judge_shelf import Shelf, tidy
 from space.room import Room
 from space.settings import Settings, kept_seconds
@@ -185,7 +185,8 @@ class Judging:
         teller.write()
         report.progress(0, UNITS, "Opening the models")
         hub = self.hub_for(report.secret or token_here(self.settings))
-        with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
+        most = most_models(self.settings, ask.what)
+        with opened(recipe, hub, self.settings, tick=report.check, most=most) as checkpoints:
             memory = min(int(SHARE * available_memory()), self.settings.chat_memory_bytes)
             scratch = report.folder / "scratch"
             scratch.mkdir(exist_ok=True, mode=0o700)

@@ -1,5 +1,6 @@
 """What the Judge stage shows, as HTML: values in, text out. Everything that comes from outside is escaped here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from evaluation.held_out import EVERYTHING, HeldOut
 from evaluation.statistics import MEASURES
 from space import view
+from space.form import MAX_ROWS
 from space.jobs import Job
 from space.judge_charts import Bar, Dot, bars, curve, plane
 from space.words import STATES, count, duration
@@ -28,8 +30,10 @@ ABOUT = {
     "search": "Lambdas are chosen on one half of the set; the other half, which no trial sees, reports them.",
     "path": "The loss at 7 points of the straight line between two models, beside the chord that one would expect.",
     "soup": "Begins with the best model alone and keeps each other that does not make it worse, on one half of the "
-    "set; the other half reports.",
+    "set; the other half reports. Candidates are the models of the recipe, others that you name, or the last states of "
+    "one repo.",
 }  # fmt: skip
+COMMIT = re.compile(r"@([0-9a-f]{7})[0-9a-f]{33}\b")
 COLUMNS = ("nll", "exact", "accuracy", "ece")
 
 
@@ -188,7 +192,12 @@ def bar_of(row: Row, found: Mapping[str, float], measure: str) -> Bar:
 
 def short(label: str) -> str:
     """Without the owner: the colour says which it is, and the table has all of it."""
-    return label.rpartition("/")[2]
+    return brief(label).rpartition("/")[2]
+
+
+def brief(label: str) -> str:
+    """A commit by its first digits, as the Hub shows it."""
+    return COMMIT.sub(r"@\1", label)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -211,7 +220,7 @@ def line(row: Row, at: int, columns: Sequence[str], *, several: bool, is_first: 
     task = row["tasks"][at]
     name = f"<th>{escape(task_name(task['task'])) if is_first else ''}</th>" if several else ""
     cells = "".join(f"<td>{interval(one, task[one]) if task.get(one) else ''}</td>" for one in columns)
-    mark = f'<td class="who {row["colour"]}">{escape(row["label"])}</td>'
+    mark = f'<td class="who {row["colour"]}">{escape(brief(row["label"]))}</td>'
     return f"<tr{' class=first' if is_first else ''}>{name}{mark}<td>{task['examples']:,}</td>{cells}</tr>"
 
 
@@ -358,8 +367,23 @@ def souped(answer: Answer, job: Job) -> str:
     )
     log = f'<ol class="soup-log">{rows}</ol>'
     compare = f"The soup of all of them: {answer['uniform']:.3g}; this one: {answer['value']:.3g}." if members else ""
-    uniform = view.note(compare)
-    return head(words, small) + log + uniform + reported(answer, "The soup")
+    return (
+        head(words, small)
+        + log
+        + view.note(compare)
+        + view.note(too_many(members or ()))
+        + reported(answer, "The soup")
+    )
+
+
+def too_many(members: Sequence[str]) -> str:
+    """What to do with a soup that the recipe column cannot show; empty where it can."""
+    if len(members) <= MAX_ROWS:
+        return ""
+    return (
+        f"The recipe column holds {MAX_ROWS} models, this soup has {len(members)}. Its recipe is in the JSON: merge it "
+        "with python -m merging."
+    )
 
 
 def soup_line(answer: Answer, tried: Mapping[str, Any]) -> str:
@@ -372,7 +396,7 @@ def soup_line(answer: Answer, tried: Mapping[str, Any]) -> str:
     kind = "in" if tried["added"] else "out"
     return (
         f'<li class="{kind} {tried["colour"]}"><span class="mark" aria-hidden="true">{mark}</span><b>{word}</b> '
-        f"<code>{escape(tried['model'])}</code> <span>{escape(why)}</span></li>"
+        f"<code>{escape(brief(tried['model']))}</code> <span>{escape(why)}</span></li>"
     )
 
 

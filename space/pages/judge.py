@@ -1,7 +1,7 @@
 """The Judge stage: a held-out set, and what the models of the recipe and their merge are worth on it, as jobs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from merging.card_scores import OwnScores, with_scores
 from merging.errors import MergeError
 from merging.recipe import all_models, parse_recipe
 from space import judge_view, view
-from space.form import from_recipe
+from space.form import MAX_ROWS, from_recipe
 from space.jobs import Job
 from space.judge import WHATS, Ask
 from space.judge_files import card_scores, to_csv, to_json
@@ -22,6 +22,7 @@ from space.pages.jobs import JobsStage
 from space.pages.publish import PublishStage, without_front_matter
 from space.pages.recipe import SAVE, RecipeColumn
 from space.pages.recipe_values import current, shown_form, texts
+from space.settings import Settings
 
 QUESTIONS = [("Score", "score"), ("Search lambdas", "search"), ("Path", "path"), ("Greedy soup", "soup")]
 RUN = {"score": "Score", "search": "Search", "path": "Walk the path", "soup": "Make the soup"}
@@ -43,8 +44,12 @@ OPEN = """() => new Promise((done) => {
   };
   box.click();
 })""".replace("LIMIT", str(MAX_FILE_BYTES))
+ASKED = 6  # values of `JudgeStage.asked`
 GATHER = "(...all) => JSON.stringify(all)"  # the controls of a question as one value: see pages/recipe.py
-FIELDS = ("what", "sampler", "score", "over", "trials", "minutes", "low", "high", "first", "second", "tasks")
+FIELDS = (
+    "what", "sampler", "score", "over", "trials", "minutes", "low", "high", "candidates", "last", "first", "second",
+    "tasks",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class JudgeStage:
     about: gr.HTML
     by: gr.Row  # what is to be good
     search: gr.Row
+    soup: gr.Row
     path: gr.Row
     controls: tuple[gr.components.Component, ...]  # in the order of FIELDS, without the first
     run: gr.Button
@@ -87,10 +93,15 @@ class JudgeStage:
     @property
     def asked(self) -> list[Any]:
         """What a question shows of the controls."""
-        return [self.about, self.by, self.search, self.path, self.run]
+        return [self.about, self.by, self.search, self.soup, self.path, self.run]
+
+    @property
+    def ends(self) -> list[Any]:
+        """Of a path."""
+        return list(self.controls[-2:])
 
 
-def build_judge() -> JudgeStage:
+def build_judge(settings: Settings) -> JudgeStage:
     gr.HTML("<h2>Held-out set</h2>")
     card = gr.HTML(judge_view.NO_SET, elem_id="judge-set")
     with gr.Accordion("Choose a set", open=True, elem_id="judge-chooser") as chooser:
@@ -105,7 +116,7 @@ def build_judge() -> JudgeStage:
     tasks = gr.CheckboxGroup([], label="Tasks that count", visible=False, elem_id="judge-tasks")
     what = gr.Radio(QUESTIONS, value="score", label="What to find out", elem_id="judge-what")
     about = gr.HTML(view.note(judge_view.ABOUT["score"]), elem_id="judge-about")
-    by, search, path, controls = build_controls()
+    by, search, soup, path, controls = build_controls(settings.max_candidates)
     with gr.Row(elem_classes="stage-action"):
         run = gr.Button(RUN["score"], variant="primary", elem_id="judge-run")
         stop = gr.Button("Cancel", visible=False, elem_id="judge-stop")
@@ -117,12 +128,13 @@ def build_judge() -> JudgeStage:
         as_json = gr.Button("Download JSON", size="sm", visible=False, elem_classes="quiet", elem_id="judge-json")
     hidden = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.Textbox("", visible=False)
     return JudgeStage(
-        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, path, controls, run, stop,
+        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, soup, path, controls, run, stop,
         why_not, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
     )  # fmt: skip
 
 
-def build_controls() -> tuple[gr.Row, gr.Row, gr.Row, tuple[gr.components.Component, ...]]:
+def build_controls(most: int) -> tuple[gr.Row, gr.Row, gr.Row, gr.Row, tuple[gr.components.Component, ...]]:
+    """Rows for what is to be good, a search, a soup of at most so many candidates, and a path."""
     with gr.Row(visible=False, elem_classes="judge-row") as by:
         score = gr.Dropdown(SCORES, value="nll", label="What is to be good", elem_id="judge-score", min_width=150)
         over = gr.Radio([("Mean", "mean"), ("Worst", "worst")], value="mean", label="Over the tasks", min_width=190)
@@ -132,10 +144,21 @@ def build_controls() -> tuple[gr.Row, gr.Row, gr.Row, tuple[gr.components.Compon
         minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
         low = gr.Number(0.0, label="Lambdas from", min_width=100)
         high = gr.Number(1.2, label="to", min_width=100)
+    with gr.Row(visible=False, elem_classes="judge-row") as soup:
+        candidates = gr.Textbox(
+            label=f"Candidates, one a line, up to {most}", placeholder="the models of the recipe", lines=1, max_lines=8,
+            elem_id="judge-candidates", min_width=260,
+        )  # fmt: skip
+        last = gr.Number(
+            0, label="Last revisions of one (0: as named)", precision=0, minimum=0, maximum=most, elem_id="judge-last",
+            min_width=190,
+        )  # fmt: skip
     with gr.Row(visible=False, elem_classes="judge-row") as path:
         first = gr.Dropdown([], value=None, label="From", allow_custom_value=True, min_width=240, elem_id="judge-first")
         second = gr.Dropdown([], value=None, label="To", allow_custom_value=True, min_width=240, elem_id="judge-second")
-    return by, search, path, (sampler, score, over, trials, minutes, low, high, first, second)
+    return by, search, soup, path, (
+        sampler, score, over, trials, minutes, low, high, candidates, last, first, second
+    )  # fmt: skip
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------
@@ -161,9 +184,9 @@ class Judging:
             job = judge.job(shown, viewer) or judge.latest(viewer)
             held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * 13]
+            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * (8 + ASKED)]
         what = job.payload["ask"]["what"] if job is not None else what
-        question = [gr.skip()] * 6 if shown else [what, *asked(what)]
+        question = [gr.skip()] * (1 + ASKED) if shown else [what, *asked(what)]
         set_shown = set_state(held_out, chosen)
         if was:  # which of its tasks count was chosen here
             set_shown[-1] = gr.skip()
@@ -232,7 +255,7 @@ class Judging:
         return [
             judge_view.panel(job, answer),
             gr.update(visible=job is not None and job.active, value=stop),
-            gr.update(visible=is_done and what in USE, value=USE.get(what, "Use these values")),
+            gr.update(visible=is_done and can_be_used(answer), value=USE.get(what, "Use these values")),
             gr.update(visible=is_done),
             gr.update(visible=is_done),
         ]
@@ -271,7 +294,7 @@ class Judging:
         judge = self.desk.service.judge
         job = judge.job(chosen or "", self.desk.viewer(request, token))
         if job is None:
-            return [gr.skip()] * 13
+            return [gr.skip()] * (8 + ASKED)
         what = job.payload["ask"]["what"]
         return [gr.Tabs(selected="judge"), job.id, what, *asked(what), *self.state(job)]
 
@@ -282,14 +305,14 @@ def wire_judge(
     judging, (packed, text, name) = Judging(desk), stage.file
     recipe.gathered_on(tab.select).then(
         judging.arrive, [stage.chosen, stage.shown, stage.what, recipe.gathered],
-        [*stage.set_outputs, stage.shown, stage.what, *stage.asked, *stage.controls[-2:], *stage.looked], **QUICK,
+        [*stage.set_outputs, stage.shown, stage.what, *stage.asked, *stage.ends, *stage.looked], **QUICK,
     )  # fmt: skip
     stage.use.click(judging.use, stage.text, stage.set_outputs, **QUICK)
     stage.upload.click(None, None, packed, js=OPEN).then(judging.uploaded, packed, stage.set_outputs, **QUICK)
     stage.sample.click(judging.sample, None, stage.set_outputs, **QUICK)
     recipe.gathered_on(stage.what.input).then(
         judging.choose, [stage.what, recipe.gathered],
-        [stage.why_not, stage.shown, *stage.asked, *stage.controls[-2:], *stage.looked], **QUICK,
+        [stage.why_not, stage.shown, *stage.asked, *stage.ends, *stage.looked], **QUICK,
     )  # fmt: skip
     recipe.gathered_on(stage.run.click).then(None, [stage.what, *stage.controls, stage.tasks], packed, js=GATHER).then(
         judging.run, [packed, stage.chosen, recipe.gathered],
@@ -338,6 +361,11 @@ def set_state(held_out: HeldOut | None, chosen: str) -> list[Any]:
     ]  # fmt: skip
 
 
+def can_be_used(answer: Mapping[str, Any] | None) -> bool:
+    """Whether what was found is a recipe that the recipe column can show."""
+    return answer is not None and answer["what"] in USE and len(answer.get("members", ())) <= MAX_ROWS
+
+
 def asked(what: str) -> list[Any]:
     """For `JudgeStage.asked`."""
     what = what if what in WHATS else "score"
@@ -345,6 +373,7 @@ def asked(what: str) -> list[Any]:
         view.note(judge_view.ABOUT[what]),
         gr.update(visible=what in ("search", "soup")),
         gr.update(visible=what == "search"),
+        gr.update(visible=what == "soup"),
         gr.update(visible=what == "path"),
         RUN[what],
     ]
@@ -381,5 +410,6 @@ def unpacked(packed: str) -> Ask:
         start.low if given["low"] is None else float(given["low"]),
         start.high if given["high"] is None else float(given["high"]),
         str(given["first"] or "").strip(), str(given["second"] or "").strip(),
-        tuple(given["tasks"] or ()),
+        tuple(line.strip() for line in str(given["candidates"] or "").splitlines() if line.strip()),
+        int(given["last"] or 0), tuple(given["tasks"] or ()),
     )  # fmt: skip

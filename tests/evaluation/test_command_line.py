@@ -77,6 +77,25 @@ def test_a_soup_is_written_as_a_recipe(capsys, held_out, tmp_path):
     assert labels(json.loads(out)["report"]) == ["greedy soup", *BESIDE]
 
 
+def test_a_soup_of_the_last_revisions_of_one_repo(capsys, held_out, history, tmp_path):
+    repo, _ = history
+    asked = ("soup", held_out, repo, "--last", 3, "--out", tmp_path / "soup.yaml", "--json")
+    status, out, _ = run(capsys, *asked)
+    found = json.loads(out)
+    tried = [one["model"] for one in found["tried"]]
+    assert status == 0 and len(set(tried)) == 3 and all(one.startswith(f"{repo}@") for one in tried)
+    shown = [model["label"] for model in found["report"]["models"]]
+    assert (
+        shown[0] == "greedy soup" and set(shown[1:4]) == set(tried) and shown[4:] == ["uniform soup", "logit ensemble"]
+    )
+    members = parse_recipe((tmp_path / "soup.yaml").read_text()).models
+    assert [str(one.model) for one in members] == found["tried"][-1]["members"]
+    for wrong, told in (((repo, ref("add"), "--last", 2), "Name only that one"), ((repo, "--last", 101), "2 to 100"),
+                        ((repo, "--last", 4), "4 were asked for")):  # fmt: skip
+        status, _, err = run(capsys, "soup", held_out, *wrong)
+        assert status in (1, 2) and told in err
+
+
 def test_a_search_is_gone_on_with_and_its_values_used(capsys, held_out, recipe, tmp_path):
     asked = ("search", held_out, recipe, "--sampler", "grid", "--steps", 2, "--out", tmp_path / "best.yaml", "--json")
     run(capsys, *asked, "--trials", 1)

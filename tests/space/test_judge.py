@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from merging.errors import MergeError
-from space.judge import ENOUGH, Ask
+from space.demo.hub import MODELS
+from space.judge import ENOUGH, Ask, read_ask
 from space.judge_files import card_scores, to_csv
 from space.judge_shelf import KEPT_SETS, Shelf, tidy
 from space.pages.judge import unpacked
@@ -127,8 +128,11 @@ def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
 
 
 def test_what_the_page_sends_is_read_or_refused():
-    packed = json.dumps(["search", "grid", "exact", "worst", None, None, None, 2, "a/b", None, ["add"]])
-    assert unpacked(packed) == Ask("search", "grid", "exact", "worst", 20, 0, 0.0, 2, "a/b", "", ("add",))
+    packed = json.dumps(["search", "grid", "exact", "worst", None, None, None, 2, "", None, "a/b", None, ["add"]])
+    assert unpacked(packed) == Ask("search", "grid", "exact", "worst", 20, 0, 0.0, 2, "a/b", tasks=("add",))
+    packed = json.dumps(["soup", "tpe", "nll", "mean", 20, 0, 0, 1.2, " a/b\n\na/c@v2 ", 5, None, None, []])
+    assert unpacked(packed) == Ask("soup", candidates=("a/b", "a/c@v2"), last=5)
+    assert read_ask(json.loads(json.dumps(asdict(unpacked(packed))))) == unpacked(packed)
     for odd in ("", "f00d", "[]", "{}"):
         with pytest.raises(MergeError, match="Reload the page"):
             unpacked(odd)
@@ -202,3 +206,36 @@ def test_a_path_and_a_greedy_soup(service):
         "alloy/pocket-add",
     }
     assert labels(soup["report"]) == ["Greedy soup", *BESIDE]
+
+
+def test_a_soup_of_the_last_revisions_of_one_repo(service, hub, repo_name):
+    """Each state of the weights is a candidate by its commit, and has a colour of its own."""
+    repo = f"ada/{repo_name}"
+    hub.store.create_repo(repo, private=True)
+    for name in ("vowels", "reverse", "add"):
+        files = {path.name: path for path in (MODELS / "alloy" / f"pocket-{name}").iterdir()}
+        hub.store.commit(repo, files, message=name)
+    job = ask(service, "soup", candidates=(repo,), last=3)
+    assert job.title == f"Greedy soup: {repo_name}, last 3"
+    answer = done(service, job)
+    tried = {one["model"]: one for one in answer["tried"]}
+    assert len(tried) == 3 and all(name.startswith(f"{repo}@") for name in tried)
+    assert labels(answer["report"])[1:4] == job.payload["rows"] and set(job.payload["rows"]) == set(tried)
+    assert [row["colour"] for row in answer["report"]["rows"]] == ["merged", "c1", "c2", "c3", "other", "ensemble"]
+    assert set(answer["members"]) <= set(tried) and f"{repo}@" in answer["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"candidates": ("alloy/pocket-add",)}, "2 to 3 models here, not 1.*the command line takes up to 100"),
+        ({"candidates": tuple(f"a/b{n}" for n in range(4))}, "2 to 3 models here, not 4"),
+        ({"candidates": ("alloy/pocket-add",), "last": 4}, "2 to 3 models here, not 4"),
+        ({"last": 2}, "those of one model; here are 2"),
+        ({"candidates": ("no name",)}, "Candidate 1"),
+    ],
+)
+def test_what_no_soup_is_chosen_from(service, change, told):
+    service.judge = replace(service.judge, settings=replace(service.settings, max_candidates=3))
+    with pytest.raises(MergeError, match=told):
+        ask(service, "soup", **change)

@@ -8,6 +8,7 @@ from evaluation.held_out import parse_held_out
 from space.jobs import Job
 from space.judge_charts import HIGH, Axis, Bar, Dot, bars, curve, nice, plane
 from space.judge_view import panel, set_card
+from space.pages.judge import can_be_used
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -110,3 +111,16 @@ def test_a_set_says_its_tasks_and_when_it_is_small():
     card = set_card(parse_held_out("a\tb\tone\nc\td\ttwo", NASTY))
     assert "2 examples, 2 tasks" in card and "only large differences show" in card and "<img" not in card
     assert "none of the models was trained on" in set_card(None)
+
+
+def test_a_soup_of_revisions_shows_commits_as_the_hub_does_and_says_what_the_form_cannot_hold():
+    names = [f"org/run@{n:040x}" for n in range(1, 11)]
+    tried = [{"model": name, "alone": 1.0, "before": None if n == 0 else 1.0, "together": 1.0, "added": True,
+              "colour": "c1"} for n, name in enumerate(names)]  # fmt: skip
+    answer = {"what": "soup", "tried": tried, "objective": "NLL", "parts": {"validation": 4, "report": 4},
+              "members": names, "uniform": 1.0, "value": 1.0, "is_whole": True}  # fmt: skip
+    said = panel(job("soup"), answer)
+    assert "<code>org/run@0000000</code>" in said and names[0] not in said
+    assert "holds 8 models, this soup has 10" in said and not can_be_used(answer)
+    assert "holds 8" not in panel(job("soup"), {**answer, "members": names[:8]})
+    assert can_be_used({**answer, "members": names[:8]})
