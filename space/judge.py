@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from evaluation.dials import dials_of
+from evaluation.dials import Dial, dials_of
 from evaluation.held_out import HeldOut, only, parse_held_out, split
 from evaluation.path import between
 from evaluation.statistics import MEASURES
@@ -54,11 +54,17 @@ class Ask:
     minutes: float = 0  # 0: no limit
     low: float = 0.0
     high: float = 1.2
+    parameter: str = ""  # what a search turns; empty: what the method has for an amount
+    groups: tuple[str, ...] = ()  # of layers, each with values of its own; none: one for all tensors
     first: str = ""  # the ends of a path; empty: the base and a fine-tune
     second: str = ""
     candidates: tuple[str, ...] = ()  # of a soup; none: the models of the recipe
     last: int = 0  # so many revisions of the one candidate, the newest first; 0: the candidates themselves
     tasks: tuple[str, ...] = ()  # of the set; none: all
+
+    def dials(self, recipe: Recipe) -> tuple[Dial, ...]:
+        """What a search turns of a recipe. Raises MergeError where that is nothing."""
+        return dials_of(recipe, self.parameter, self.groups, self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +195,7 @@ def read_ask(raw: Mapping[str, Any]) -> Ask:
     """From JSON; a question from another version of the app has what it has."""
     known = {one.name for one in fields(Ask)}
     given = {name: value for name, value in raw.items() if name in known}
-    listed = {name: tuple(given.get(name, ())) for name in ("tasks", "candidates")}
+    listed = {name: tuple(given.get(name, ())) for name in ("tasks", "candidates", "groups")}
     return Ask(**{**given, **listed})
 
 
@@ -206,7 +212,7 @@ def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
             raise MergeError(f"{ask.trials} trials were asked for; 1 to {MAX_TRIALS} can be made at a time.")
         if not 0 <= ask.minutes <= MAX_MINUTES:
             raise MergeError(f"{ask.minutes:g} minutes were given; a search may take up to {MAX_MINUTES}.")
-        dials_of(recipe, low=ask.low, high=ask.high)
+        ask.dials(recipe)
 
 
 def used_recipe(recipe: Recipe, ask: Ask) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from evaluation.bench import SHARE, Bench
 from evaluation.cache import Cache
-from evaluation.dials import dials_of, turned, values_in
+from evaluation.dials import turned, values_in
 from evaluation.held_out import HeldOut, only, split
 from evaluation.marks import Marks, of_task, tasks_of
 from evaluation.objective import Objective
@@ -270,17 +270,17 @@ def parts_tree(validation: HeldOut, report: HeldOut) -> dict[str, int]:
 def search(sitting: Sitting) -> None:
     """New trials, after those of the same search before; then the part that was not chosen by reports."""
     ask, teller, parts = sitting.ask, sitting.teller, split(sitting.held_out)
-    dials = dials_of(sitting.recipe, low=ask.low, high=ask.high)
+    dials = ask.dials(sitting.recipe)
     steps = max(2, int(ask.trials ** (1 / len(dials)) + 1e-9))
     asked = Search(sitting.recipe, dials, sitting.objective, ask.sampler, steps)  # type: ignore[arg-type]
     with studied(asked, parts.validation, sitting.shelf.trials) as study:
         known: list[Trial] = trials_of(study)
     start, others = Subject(GIVEN, sitting.recipe), beside(sitting.recipe)
     earlier, teller.parts = len(known), ask.trials + 2 + len(others)
-    labels = [f"{dial.parameter}{f' of {sitting.names[str(dial.model)]}' if dial.model else ''}" for dial in dials]
     colours = [sitting.colour_of(sitting.names[str(dial.model)]) if dial.model else "merged" for dial in dials]
     teller.answer |= {
-        "dials": labels, "colours": colours, "objective": str(sitting.objective), "earlier": earlier,
+        "dials": [sitting.as_typed(dial.name) for dial in dials], "colours": colours,
+        "objective": str(sitting.objective), "earlier": earlier,
         "more_is_better": sitting.objective.measure.more_is_better, "measure": ask.score,
         "parts": parts_tree(parts.validation, parts.report), "trials": [asdict(one) for one in known],
     }  # fmt: skip
@@ -322,7 +322,7 @@ def keep_trial(sitting: Sitting, asked: Search, known: list[Trial], trial: Trial
 def tell_best(sitting: Sitting, found: Found) -> None:
     """The best so far, what its recipe is, and what trades one task for another."""
     answer, best = sitting.teller.answer, found.best
-    dials = dials_of(sitting.typed, low=sitting.ask.low, high=sitting.ask.high)
+    dials = sitting.ask.dials(sitting.typed)
     answer |= {"best": best.number, "recipe": to_yaml(turned(sitting.typed, dials, best.values))}
     at_start = values_in(sitting.recipe, found.search.dials)
     answer["given"] = next((one.value for one in found.trials if one.values == at_start), None)

@@ -7,11 +7,13 @@ from typing import Any
 
 import gradio as gr
 
+from evaluation.dials import AMOUNTS, numbers_of
 from evaluation.held_out import HeldOut
 from merging.card_scores import OwnScores, with_scores
 from merging.errors import MergeError
 from merging.recipe import all_models, parse_recipe
 from space import judge_view, view
+from space.controls import label
 from space.form import MAX_ROWS, from_recipe
 from space.jobs import Job
 from space.judge import WHATS, Ask
@@ -28,6 +30,13 @@ QUESTIONS = [("Score", "score"), ("Search lambdas", "search"), ("Path", "path"),
 RUN = {"score": "Score", "search": "Search", "path": "Walk the path", "soup": "Make the soup"}
 USE = {"search": "Use these values", "soup": "Use this soup"}
 SCORES = [("NLL", "nll"), ("Exact match", "exact"), ("Accuracy", "accuracy")]
+LAYERS = [
+    ("Attention", "attention"),
+    ("MLP", "mlp"),
+    ("Norms", "norms"),
+    ("Embeddings", "embeddings"),
+    ("Head", "head"),
+]
 SAMPLERS = [("TPE", "tpe"), ("CMA-ES", "cma-es"), ("Grid", "grid")]
 PLACEHOLDER = (
     '{"prompt": "add: 17+25", "completion": "42", "task": "add"}\nor prompt, tab, completion\n'
@@ -47,8 +56,8 @@ OPEN = """() => new Promise((done) => {
 ASKED = 6  # values of `JudgeStage.asked`
 GATHER = "(...all) => JSON.stringify(all)"  # the controls of a question as one value: see pages/recipe.py
 FIELDS = (
-    "what", "sampler", "score", "over", "trials", "minutes", "low", "high", "candidates", "last", "first", "second",
-    "tasks",
+    "what", "sampler", "score", "over", "trials", "minutes", "low", "high", "groups", "candidates", "last", "parameter",
+    "first", "second", "tasks",
 )  # fmt: skip
 
 
@@ -65,7 +74,7 @@ class JudgeStage:
     what: gr.Radio
     about: gr.HTML
     by: gr.Row  # what is to be good
-    search: gr.Row
+    search: gr.Column
     soup: gr.Row
     path: gr.Row
     controls: tuple[gr.components.Component, ...]  # in the order of FIELDS, without the first
@@ -96,9 +105,9 @@ class JudgeStage:
         return [self.about, self.by, self.search, self.soup, self.path, self.run]
 
     @property
-    def ends(self) -> list[Any]:
-        """Of a path."""
-        return list(self.controls[-2:])
+    def offered(self) -> list[Any]:
+        """What the recipe has to choose from: the parameter of a search, the ends of a path."""
+        return list(self.controls[-3:])
 
 
 def build_judge(settings: Settings) -> JudgeStage:
@@ -128,22 +137,30 @@ def build_judge(settings: Settings) -> JudgeStage:
         as_json = gr.Button("Download JSON", size="sm", visible=False, elem_classes="quiet", elem_id="judge-json")
     hidden = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.Textbox("", visible=False)
     return JudgeStage(
-        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, soup, path, controls, run, stop,
-        why_not, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
+        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, soup, path, controls, run,
+        stop, why_not, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
     )  # fmt: skip
 
 
-def build_controls(most: int) -> tuple[gr.Row, gr.Row, gr.Row, gr.Row, tuple[gr.components.Component, ...]]:
+def build_controls(most: int) -> tuple[gr.Row, gr.Column, gr.Row, gr.Row, tuple[gr.components.Component, ...]]:
     """Rows for what is to be good, a search, a soup of at most so many candidates, and a path."""
     with gr.Row(visible=False, elem_classes="judge-row") as by:
         score = gr.Dropdown(SCORES, value="nll", label="What is to be good", elem_id="judge-score", min_width=150)
         over = gr.Radio([("Mean", "mean"), ("Worst", "worst")], value="mean", label="Over the tasks", min_width=190)
-    with gr.Row(visible=False, elem_classes="judge-row") as search:
-        sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=110)
-        trials = gr.Number(20, label="Trials, at most", precision=0, minimum=1, elem_id="judge-trials", min_width=110)
-        minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
-        low = gr.Number(0.0, label="Lambdas from", min_width=100)
-        high = gr.Number(1.2, label="to", min_width=100)
+    with gr.Column(visible=False, elem_classes="judge-search") as search:
+        with gr.Row(elem_classes="judge-row"):
+            sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=110)
+            trials = gr.Number(
+                20, label="Trials, at most", precision=0, minimum=1, elem_id="judge-trials", min_width=110
+            )
+            minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
+        with gr.Row(elem_classes="judge-row"):
+            parameter = gr.Dropdown([], value=None, label="What to turn", elem_id="judge-parameter", min_width=150)
+            low = gr.Number(0.0, label="From", elem_id="judge-low", min_width=90)
+            high = gr.Number(1.2, label="To", elem_id="judge-high", min_width=90)
+        groups = gr.CheckboxGroup(
+            LAYERS, label="Values of their own for (none: one for all tensors)", elem_id="judge-groups"
+        )
     with gr.Row(visible=False, elem_classes="judge-row") as soup:
         candidates = gr.Textbox(
             label=f"Candidates, one a line, up to {most}", placeholder="the models of the recipe", lines=1, max_lines=8,
@@ -157,7 +174,7 @@ def build_controls(most: int) -> tuple[gr.Row, gr.Row, gr.Row, gr.Row, tuple[gr.
         first = gr.Dropdown([], value=None, label="From", allow_custom_value=True, min_width=240, elem_id="judge-first")
         second = gr.Dropdown([], value=None, label="To", allow_custom_value=True, min_width=240, elem_id="judge-second")
     return by, search, soup, path, (
-        sampler, score, over, trials, minutes, low, high, candidates, last, first, second
+        sampler, score, over, trials, minutes, low, high, groups, candidates, last, parameter, first, second
     )  # fmt: skip
 
 
@@ -171,7 +188,8 @@ class Judging:
     desk: Desk
 
     def arrive(
-        self, request: gr.Request, token: Token, chosen: str, shown: str, what: str, gathered: list[Any]
+        self, request: gr.Request, token: Token, chosen: str, shown: str, what: str, turned: str | None,
+        gathered: list[Any],
     ) -> list[Any]:  # fmt: skip
         """The stage is opened: the set of last time, the newest evaluation, the models of the recipe as it stands.
 
@@ -184,13 +202,13 @@ class Judging:
             job = judge.job(shown, viewer) or judge.latest(viewer)
             held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * (8 + ASKED)]
+            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * (9 + ASKED)]
         what = job.payload["ask"]["what"] if job is not None else what
         question = [gr.skip()] * (1 + ASKED) if shown else [what, *asked(what)]
         set_shown = set_state(held_out, chosen)
         if was:  # which of its tasks count was chosen here
             set_shown[-1] = gr.skip()
-        return [*set_shown, job.id if job else "", *question, *ends(gathered), *self.state(job)]
+        return [*set_shown, job.id if job else "", *question, *offered(gathered, turned), *self.state(job)]
 
     def use(self, request: gr.Request, token: Token, text: str) -> list[Any]:
         return self.used(request, token, text, "pasted lines")
@@ -220,10 +238,12 @@ class Judging:
             return [gr.skip(), view.note(str(e), "error"), *[gr.skip()] * 3]
 
     @told()
-    def choose(self, request: gr.Request, token: Token, what: str, gathered: list[Any]) -> list[Any]:
+    def choose(
+        self, request: gr.Request, token: Token, what: str, turned: str | None, gathered: list[Any]
+    ) -> list[Any]:  # fmt: skip
         """Another question: its controls, and what was found by it last."""
         job = self.desk.service.judge.latest(self.desk.viewer(request, token), what)
-        return ["", job.id if job else "", *asked(what), *ends(gathered), *self.state(job)]
+        return ["", job.id if job else "", *asked(what), *offered(gathered, turned), *self.state(job)]
 
     def run(
         self, request: gr.Request, token: Token, packed: str, chosen: str, gathered: list[Any]
@@ -304,15 +324,15 @@ def wire_judge(
 ) -> None:  # fmt: skip
     judging, (packed, text, name) = Judging(desk), stage.file
     recipe.gathered_on(tab.select).then(
-        judging.arrive, [stage.chosen, stage.shown, stage.what, recipe.gathered],
-        [*stage.set_outputs, stage.shown, stage.what, *stage.asked, *stage.ends, *stage.looked], **QUICK,
+        judging.arrive, [stage.chosen, stage.shown, stage.what, stage.offered[0], recipe.gathered],
+        [*stage.set_outputs, stage.shown, stage.what, *stage.asked, *stage.offered, *stage.looked], **QUICK,
     )  # fmt: skip
     stage.use.click(judging.use, stage.text, stage.set_outputs, **QUICK)
     stage.upload.click(None, None, packed, js=OPEN).then(judging.uploaded, packed, stage.set_outputs, **QUICK)
     stage.sample.click(judging.sample, None, stage.set_outputs, **QUICK)
     recipe.gathered_on(stage.what.input).then(
-        judging.choose, [stage.what, recipe.gathered],
-        [stage.why_not, stage.shown, *stage.asked, *stage.ends, *stage.looked], **QUICK,
+        judging.choose, [stage.what, stage.offered[0], recipe.gathered],
+        [stage.why_not, stage.shown, *stage.asked, *stage.offered, *stage.looked], **QUICK,
     )  # fmt: skip
     recipe.gathered_on(stage.run.click).then(None, [stage.what, *stage.controls, stage.tasks], packed, js=GATHER).then(
         judging.run, [packed, stage.chosen, recipe.gathered],
@@ -379,15 +399,27 @@ def asked(what: str) -> list[Any]:
     ]
 
 
-def ends(gathered: Sequence[Any]) -> list[Any]:
-    """The models a path can go between; as proposed, from the base to the first fine-tune."""
+def offered(gathered: Sequence[Any], turned: str | None) -> list[Any]:
+    """For `JudgeStage.offered`: numbers of the method that a search can turn, and models that a path can go between; as
+    proposed, from the base to the first fine-tune."""
     try:
         recipe = parse_recipe(current(gathered))
     except MergeError:
-        return [gr.update(choices=[]), gr.update(choices=[])]
+        return [gr.update(choices=[])] * 3
     names = [str(one) for one in all_models(recipe)]
     first, second = [*names, "", ""][:2]
-    return [gr.update(choices=names, value=first or None), gr.update(choices=names, value=second or None)]
+    return [
+        parameters(recipe.method, turned),
+        gr.update(choices=names, value=first or None),
+        gr.update(choices=names, value=second or None),
+    ]
+
+
+def parameters(method: str, turned: str | None) -> Any:
+    """What a search can turn of a method; what was chosen stays, where the method has it."""
+    names = [param.name for param in numbers_of(method)]
+    usual = next((one for one in AMOUNTS if one in names), None)
+    return gr.update(choices=[(label(one), one) for one in names], value=turned if turned in names else usual)
 
 
 def from_browser(packed: str, count: int) -> list[Any]:
@@ -409,6 +441,7 @@ def unpacked(packed: str) -> Ask:
         start.trials if given["trials"] is None else int(given["trials"]), float(given["minutes"] or 0),
         start.low if given["low"] is None else float(given["low"]),
         start.high if given["high"] is None else float(given["high"]),
+        str(given["parameter"] or ""), tuple(given["groups"] or ()),
         str(given["first"] or "").strip(), str(given["second"] or "").strip(),
         tuple(line.strip() for line in str(given["candidates"] or "").splitlines() if line.strip()),
         int(given["last"] or 0), tuple(given["tasks"] or ()),

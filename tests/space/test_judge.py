@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from merging.errors import MergeError
+from merging.recipe import parse_recipe, settings_for
 from space.demo.hub import MODELS
 from space.judge import ENOUGH, Ask, read_ask
 from space.judge_files import card_scores, to_csv
@@ -119,6 +120,8 @@ def test_a_shelf_keeps_the_newest_sets_and_goes_when_nobody_comes_back(tmp_path)
         ({"low": 1.0, "high": 0.5}, "nothing between"),
         ({"score": "accuracy"}, "needs options"),
         ({"sampler": "guess"}, "'guess'"),
+        ({"parameter": "densty"}, "no number called 'densty'"),
+        ({"groups": ("heads",)}, "no layer group 'heads'"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
@@ -128,9 +131,13 @@ def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
 
 
 def test_what_the_page_sends_is_read_or_refused():
-    packed = json.dumps(["search", "grid", "exact", "worst", None, None, None, 2, "", None, "a/b", None, ["add"]])
-    assert unpacked(packed) == Ask("search", "grid", "exact", "worst", 20, 0, 0.0, 2, "a/b", tasks=("add",))
-    packed = json.dumps(["soup", "tpe", "nll", "mean", 20, 0, 0, 1.2, " a/b\n\na/c@v2 ", 5, None, None, []])
+    packed = json.dumps(
+        ["search", "grid", "exact", "worst", None, None, None, 2, ["mlp"], "", None, "density", "a/b", None, ["add"]]
+    )
+    assert unpacked(packed) == Ask(
+        "search", "grid", "exact", "worst", 20, 0, 0.0, 2, "density", ("mlp",), "a/b", tasks=("add",)
+    )
+    packed = json.dumps(["soup", "tpe", "nll", "mean", 20, 0, 0, 1.2, [], " a/b\n\na/c@v2 ", 5, None, None, None, []])
     assert unpacked(packed) == Ask("soup", candidates=("a/b", "a/c@v2"), last=5)
     assert read_ask(json.loads(json.dumps(asdict(unpacked(packed))))) == unpacked(packed)
     for odd in ("", "f00d", "[]", "{}"):
@@ -192,6 +199,21 @@ def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
     assert more["earlier"] == len(first["trials"]) == len(more["trials"]) - 2
     assert more["trials"][: more["earlier"]] == first["trials"]
     assert more["best"] == min(more["trials"], key=lambda one: one["value"])["number"]
+
+
+def test_a_search_turns_each_group_of_layers_by_itself(service):
+    answer = done(service, ask(service, "search", trials=2, groups=("attention", "mlp")))
+    assert answer["dials"] == [
+        f"weight of alloy/pocket-{name}, {group}" for name in ("reverse", "add") for group in ("attention", "mlp")
+    ]
+    assert answer["colours"] == ["c1", "c1", "c2", "c2"] and answer["trials"][0]["values"] == [1.0] * 4
+    last = answer["trials"][1]["values"]
+    assert len(set(last)) > 1 and answer["given"] == answer["trials"][0]["value"]
+    found = parse_recipe(answer["recipe"])
+    best, tensors = answer["trials"][answer["best"]]["values"], ("self_attn.q_proj", "mlp.up_proj", "input_layernorm")
+    read = [settings_for(found, f"model.layers.0.{one}.weight")["weight"] for one in tensors]
+    assert read == [(best[0], best[2]), (best[1], best[3]), (1.0, 1.0)]
+    assert labels(answer["report"]) == ["Best found", "The recipe as it was", "alloy/pocket-base", *BESIDE]
 
 
 def test_a_path_and_a_greedy_soup(service):

@@ -91,6 +91,21 @@ def test_all_that_a_search_and_a_soup_are_compared_with(tmp_path):
     assert labels(answer["scores"]) == ["The merge", *BESIDE] and teller.done == teller.parts == 6
 
 
+def test_a_search_of_another_number_than_the_weights(tmp_path):
+    def of(subject):
+        density = (
+            settings_for(subject.recipe, "w").get("density", (0.5,)) if subject.recipe.method == "ties" else (1.0,)
+        )
+        return [mark(density[0], "add"), mark(1.0, "reverse")]
+
+    text = TYPED.replace("task_arithmetic", "ties")
+    answer, _ = sat(tmp_path, "search", text, of, trials=3, sampler="grid", parameter="density", high=1.0)
+    assert answer["dials"] == ["density of o/x", "density of o/y"] and len(answer["trials"]) == 3
+    found = parse_recipe(answer["recipe"])
+    assert settings_for(found, "w")["density"] == tuple(answer["trials"][answer["best"]]["values"])
+    assert settings_for(found, "w")["weight"] == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("count", "last"), [(1, "o/m0"), (ENSEMBLED, "logit ensemble"), (ENSEMBLED + 1, "uniform soup")]
 )
