@@ -17,6 +17,7 @@ from merging.diagnostics.diagnosis import AROUND, Diagnosis
 from merging.diagnostics.entries import Histogram
 from merging.diagnostics.numbers import Part, energy_null
 from merging.diagnostics.sums import SHARES
+from merging.diagnostics.tables import merge_sentence
 from merging.roles import ROLES, Role
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def pictures(diagnosis: Diagnosis, *, dark: bool = False) -> list[Picture]:
     if diagnosis.has_base:
         drawn += [size_map, energy_curve]
         drawn += [conflict_map] if len(diagnosis.models) > 1 else []
+        drawn += [merge_map] if diagnosis.whole.merged is not None else []
     return [draw(diagnosis, dark=dark) for draw in drawn]
 
 
@@ -135,6 +137,24 @@ def conflict_sentence(diagnosis: Diagnosis) -> str:
     else:
         meaning = "as unrelated task vectors do, which by itself is no reason to choose a method that votes on signs"
     return f"Weighted by magnitude {whole:.1%} goes against each other, beside 50 % by chance: {meaning}."
+
+
+def merge_map(diagnosis: Diagnosis, *, dark: bool = False) -> Picture:
+    """How far the planned merge lies from the base, for every role in every layer, beside unrelated parents."""
+    grids = [(f"planned merge ({diagnosis.method})", grid(diagnosis, merged_in))]
+    if diagnosis.whole.merged_null is not None:
+        grids.append(("if its parents were unrelated", grid(diagnosis, merged_null_in)))
+    title = "How far the planned merge lies from the base, as a share of its norm"
+    return Picture("merge-by-layer-and-role", title, merge_sentence(diagnosis),
+                   heat_maps(diagnosis, grids, title, ink_of(dark), middle=None))  # fmt: skip
+
+
+def merged_in(part: Part) -> float | None:
+    return part.merged
+
+
+def merged_null_in(part: Part) -> float | None:
+    return part.merged_null
 
 
 def grid(diagnosis: Diagnosis, value: Callable[[Part], float | None]) -> list[list[float | None]]:

@@ -33,6 +33,7 @@ from space.worker import Reporter
 
 Result = TypeVar("Result")
 UNITS = 10_000  # of progress, in all
+TOLD = 6  # values of the best trial, at most, in the line that says how far it is
 MERGE, GIVEN = "The merge", "The recipe as it was"
 COLOURS = {GIVEN: "other", "uniform soup": "other", "logit ensemble": "ensemble"}
 
@@ -320,7 +321,7 @@ def keep_trial(sitting: Sitting, asked: Search, known: list[Trial], trial: Trial
 
 
 def tell_best(sitting: Sitting, found: Found) -> None:
-    """The best so far, what its recipe is, and what trades one task for another."""
+    """The best so far, what its recipe is, and what trades one task for another, for every two of them."""
     answer, best = sitting.teller.answer, found.best
     dials = sitting.ask.dials(sitting.typed)
     answer |= {"best": best.number, "recipe": to_yaml(turned(sitting.typed, dials, best.values))}
@@ -328,10 +329,9 @@ def tell_best(sitting: Sitting, found: Found) -> None:
     answer["given"] = next((one.value for one in found.trials if one.values == at_start), None)
     tasks = list(best.tasks)
     pairs = [(a, b) for i, a in enumerate(tasks) for b in tasks[i + 1 :]]
-    fronts = {pair: [one.number for one in pareto(found, *pair)] for pair in pairs}
-    widest = max(fronts, key=lambda pair: len(fronts[pair]), default=None)
-    answer["front"] = {"tasks": list(widest), "trials": fronts[widest]} if widest else None
-    sitting.teller.doing = f"Best so far {best.value:.3g} at {', '.join(f'{v:g}' for v in best.values)}. "
+    answer["fronts"] = [{"tasks": pair, "trials": [one.number for one in pareto(found, *pair)]} for pair in pairs]
+    at = f" at {', '.join(f'{v:g}' for v in best.values)}" if len(best.values) <= TOLD else ""
+    sitting.teller.doing = f"Best so far {best.value:.3g}{at}. "
 
 
 RUNS: Mapping[str, Callable[[Sitting], None]] = {"score": score, "path": path, "soup": soup, "search": search}

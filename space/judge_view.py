@@ -35,7 +35,7 @@ ABOUT = {
     "one repo.",
 }  # fmt: skip
 COMMIT = re.compile(r"@([0-9a-f]{7})[0-9a-f]{33}\b")
-COLUMNS = ("nll", "exact", "accuracy", "ece")
+COLUMNS = ("nll", "perplexity", "exact", "accuracy", "ece")
 
 
 def set_card(held_out: HeldOut | None) -> str:
@@ -59,12 +59,14 @@ def task_choices(held_out: HeldOut) -> list[tuple[str, str]]:
     return counts if len(counts) > 1 else []
 
 
-def panel(job: Job | None, answer: Answer | None) -> str:
-    """A job as it stands, over what it has found so far."""
+def panel(job: Job | None, answer: Answer | None, pair: str = "") -> str:
+    """A job as it stands, over what it has found so far; of a search the two tasks that somebody wants to see."""
     if job is None:
         return EMPTY
     head = progress(job) if job.state != "done" else ""
-    return head + (SHOWN[answer["what"]](answer, job) if answer else "")
+    if answer is None:
+        return head
+    return head + (searched(answer, job, pair) if answer["what"] == "search" else SHOWN[answer["what"]](answer, job))
 
 
 def progress(job: Job) -> str:
@@ -228,7 +230,24 @@ def line(row: Row, at: int, columns: Sequence[str], *, several: bool, is_first: 
 # -- searches --------------------------------------------------------------------------------------------------------
 
 
-def searched(answer: Answer, job: Job) -> str:
+def pairs(answer: Answer | None) -> list[str]:
+    """The two tasks of each plot of a search, where there are several to choose from."""
+    fronts = answer.get("fronts", []) if answer else []
+    return [pair_name(front) for front in fronts] if len(fronts) > 1 else []
+
+
+def pair_name(front: Mapping[str, Any]) -> str:
+    return " and ".join(front["tasks"])
+
+
+def front_of(answer: Answer, pair: str) -> Mapping[str, Any] | None:
+    """Of the two tasks that were chosen, else of those with the most to trade; None where there is one task."""
+    fronts: Sequence[Mapping[str, Any]] = answer.get("fronts", [])
+    chosen = next((one for one in fronts if pair_name(one) == pair), None)
+    return chosen or max(fronts, key=lambda one: len(one["trials"]), default=None)
+
+
+def searched(answer: Answer, job: Job, pair: str = "") -> str:
     trials = answer.get("trials", [])
     if not trials or "best" not in answer:
         return ""
@@ -241,7 +260,8 @@ def searched(answer: Answer, job: Job) -> str:
         f"{took(job)}{count(len(trials), 'trial')}{earlier}, chosen on {answer['parts']['validation']:,} examples; the "
         f"other {answer['parts']['report']:,} report."
     )
-    return head(words, small) + values(answer, best) + trade(answer, best) + reported(answer, "What was found")
+    drawn = trade(answer, best, front_of(answer, pair))
+    return head(words, small) + values(answer, best) + drawn + reported(answer, "What was found")
 
 
 def values(answer: Answer, best: Mapping[str, Any]) -> str:
@@ -252,9 +272,9 @@ def values(answer: Answer, best: Mapping[str, Any]) -> str:
     return f'<ul class="dials">{items}</ul>'
 
 
-def trade(answer: Answer, best: Mapping[str, Any]) -> str:
+def trade(answer: Answer, best: Mapping[str, Any], front: Mapping[str, Any] | None) -> str:
     """Two tasks against each other; of one task, its trials as they came."""
-    front, measure = answer["front"], MEASURES[answer["measure"]]
+    measure = MEASURES[answer["measure"]]
     factor, unit = (100, " (%)") if measure.is_share else (1, "")
     better = "more is better" if measure.more_is_better else "less is better"
     trials, on_front = answer["trials"], set(front["trials"]) if front else set()
@@ -401,4 +421,4 @@ def soup_line(answer: Answer, tried: Mapping[str, Any]) -> str:
     )
 
 
-SHOWN = {"score": scores, "search": searched, "path": path, "soup": souped}
+SHOWN = {"score": scores, "path": path, "soup": souped}

@@ -29,8 +29,9 @@ def tree(diagnosis: Diagnosis) -> dict[str, Any]:
 
 def null_values() -> dict[str, Any]:
     return {
-        "cosine": nulls.COSINE, "norm_ratio": nulls.NORM_RATIO, "unchanged": nulls.UNCHANGED,
-        "conflict": nulls.CONFLICT, "conflict_weighted": nulls.CONFLICT, "energy": energy_null(),
+        "size": nulls.UNRELATED_SIZE, "cosine": nulls.COSINE, "norm_ratio": nulls.NORM_RATIO,
+        "unchanged": nulls.UNCHANGED, "conflict": nulls.CONFLICT, "conflict_weighted": nulls.CONFLICT,
+        "energy": energy_null(),
     }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def histogram_csv(found: Histogram) -> str:
 
 def rows_of(part: Part, models: tuple[str, ...]) -> Iterator[Row]:
     for label, one in zip(models, part.models, strict=False):  # none without a base
-        yield "size", label, "", one.size, None
+        yield "size", label, "", one.size, nulls.UNRELATED_SIZE
         yield "unchanged", label, "", one.unchanged, nulls.UNCHANGED
         yield "kept", label, "", one.kept, None
         for share, energy, null in zip(SHARES, one.energy, energy_null(), strict=True):

@@ -53,7 +53,9 @@ def heading(diagnosis: Diagnosis) -> str:
 def models_table(diagnosis: Diagnosis) -> "Table":
     """One line for each fine-tune."""
     null = dict(zip(SHARES, energy_null(), strict=True))
-    columns = ["fine-tune", "relative size", "unchanged"] + [f"top {s:.0%} ({null[s]:.1%})" for s in TOLD]
+    columns = ["fine-tune", f"relative size ({nulls.UNRELATED_SIZE:.0%})", "unchanged"] + [
+        f"top {s:.0%} ({null[s]:.1%})" for s in TOLD
+    ]
     table = new_table("Task vectors; the share of the squared norm in the largest changes", columns)
     for label, model in zip(diagnosis.names, diagnosis.whole.models, strict=True):
         energy = [percent(model.energy[SHARES.index(share)]) for share in TOLD]

@@ -53,7 +53,8 @@ OPEN = """() => new Promise((done) => {
   };
   box.click();
 })""".replace("LIMIT", str(MAX_FILE_BYTES))
-ASKED = 6  # values of `JudgeStage.asked`
+MOST_TRADED = ("Those with the most to trade", "")
+ASKED, LOOKED, OFFERED = 6, 6, 3  # values of those lists of `JudgeStage`
 GATHER = "(...all) => JSON.stringify(all)"  # the controls of a question as one value: see pages/recipe.py
 FIELDS = (
     "what", "sampler", "score", "over", "trials", "minutes", "low", "high", "groups", "candidates", "last", "parameter",
@@ -81,6 +82,7 @@ class JudgeStage:
     run: gr.Button
     stop: gr.Button
     why_not: gr.HTML
+    pair: gr.Dropdown  # tasks of a search that are plotted
     panel: gr.HTML
     take: gr.Button
     csv: gr.Button
@@ -97,7 +99,7 @@ class JudgeStage:
 
     @property
     def looked(self) -> list[Any]:
-        return [self.panel, self.stop, self.take, self.csv, self.json]
+        return [self.panel, self.stop, self.take, self.csv, self.json, self.pair]
 
     @property
     def asked(self) -> list[Any]:
@@ -130,6 +132,9 @@ def build_judge(settings: Settings) -> JudgeStage:
         run = gr.Button(RUN["score"], variant="primary", elem_id="judge-run")
         stop = gr.Button("Cancel", visible=False, elem_id="judge-stop")
     why_not = gr.HTML("", elem_id="judge-why-not")
+    pair = gr.Dropdown(
+        [MOST_TRADED], value="", label="Two tasks to plot", visible=False, elem_id="judge-pair", min_width=240
+    )
     panel = gr.HTML(judge_view.EMPTY, elem_id="judge-panel")
     with gr.Row(elem_classes="stage-action"):
         take = gr.Button("Use these values", visible=False, elem_id="judge-take")
@@ -138,7 +143,7 @@ def build_judge(settings: Settings) -> JudgeStage:
     hidden = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.Textbox("", visible=False)
     return JudgeStage(
         card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, soup, path, controls, run,
-        stop, why_not, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
+        stop, why_not, pair, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
     )  # fmt: skip
 
 
@@ -202,7 +207,14 @@ class Judging:
             job = judge.job(shown, viewer) or judge.latest(viewer)
             held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * (9 + ASKED)]
+            return [
+                view.note(str(e), "error"),
+                "",
+                "",
+                *[gr.skip()] * 2,
+                shown,
+                *[gr.skip()] * (1 + ASKED + OFFERED + LOOKED),
+            ]
         what = job.payload["ask"]["what"] if job is not None else what
         question = [gr.skip()] * (1 + ASKED) if shown else [what, *asked(what)]
         set_shown = set_state(held_out, chosen)
@@ -255,29 +267,31 @@ class Judging:
                 raise MergeError("No task of the set counts. Tick one or more.")
             job = judge.ask(current(gathered), chosen, ask, viewer)
         except MergeError as e:
-            return [view.note(str(e), "error"), *[gr.skip()] * 7]
+            return [view.note(str(e), "error"), *[gr.skip()] * (2 + LOOKED)]
         return ["", job.id, gr.Timer(active=True), *self.state(job)]
 
-    def look(self, request: gr.Request, token: Token, shown: str) -> list[Any]:
+    def look(self, request: gr.Request, token: Token, shown: str, pair: str | None) -> list[Any]:
         """As jobs go on. Who has been signed out is told by the poll."""
         try:
             job = self.desk.service.judge.job(shown, self.desk.viewer(request, token))
         except MergeError:
             job = None
-        return self.state(job) if job is not None else [gr.skip()] * 5
+        return self.state(job, pair or "") if job is not None else [gr.skip()] * LOOKED
 
-    def state(self, job: Job | None) -> list[Any]:
-        """For `JudgeStage.looked`."""
+    def state(self, job: Job | None, pair: str = "") -> list[Any]:
+        """For `JudgeStage.looked`; with the two tasks that were chosen, where the job is the one that was shown."""
         answer = self.desk.service.judge.answer(job) if job is not None else None
         what = job.payload["ask"]["what"] if job is not None else ""
+        pairs = judge_view.pairs(answer)
         is_done = job is not None and job.state == "done" and answer is not None
         stop = "Stop and keep the best" if what == "search" and job is not None and job.state == "running" else "Cancel"
         return [
-            judge_view.panel(job, answer),
+            judge_view.panel(job, answer, pair),
             gr.update(visible=job is not None and job.active, value=stop),
             gr.update(visible=is_done and can_be_used(answer), value=USE.get(what, "Use these values")),
             gr.update(visible=is_done),
             gr.update(visible=is_done),
+            gr.update(visible=bool(pairs), choices=[MOST_TRADED, *pairs], value=pair if pair in pairs else ""),
         ]
 
     @told()
@@ -314,7 +328,7 @@ class Judging:
         judge = self.desk.service.judge
         job = judge.job(chosen or "", self.desk.viewer(request, token))
         if job is None:
-            return [gr.skip()] * (8 + ASKED)
+            return [gr.skip()] * (3 + ASKED + LOOKED)
         what = job.payload["ask"]["what"]
         return [gr.Tabs(selected="judge"), job.id, what, *asked(what), *self.state(job)]
 
@@ -338,7 +352,7 @@ def wire_judge(
         judging.run, [packed, stage.chosen, recipe.gathered],
         [stage.why_not, stage.shown, shared.timer, *stage.looked], **QUEUED,
     )  # fmt: skip
-    shared.states.change(judging.look, stage.shown, stage.looked, **QUICK)
+    gr.on([shared.states.change, stage.pair.input], judging.look, [stage.shown, stage.pair], stage.looked, **QUICK)
     stage.stop.click(judging.stop, stage.shown, stage.stop, **QUICK)
     stage.take.click(judging.take, stage.shown, recipe.all, **QUICK)
     for button, write in ((stage.csv, judging.csv), (stage.json, judging.json)):

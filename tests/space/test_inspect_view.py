@@ -37,7 +37,8 @@ def test_every_number_stands_over_its_null_value():
     shown = inspect_view.report(made(), (), FILES)
     assert "one and two beside base" in shown and "Every one of 1,000 entries" in shown
     for value, null in (("0.2500", "0 ± 0.03"), ("40.0 %", "50.0 %"), ("30.0 %", "50.0 %"), ("5.00 %", "4.00 %"),
-                        ("25.0 %", "0.0 %"), ("65.0 %", "65.0 %"), ("2.00", "1")):  # fmt: skip
+                        ("25.0 %", "0.0 %"), ("65.0 %", "65.0 %"), ("13.0 %", "20.6 %"),
+                        ("10.0 %", "141.4 %"), ("2.00", "1")):  # fmt: skip
         assert f">{value}<small>null {null}</small>" in shown
     assert 'href="download/1/diagnosis.csv" download>' in shown and "30.0 kB" in shown
 
@@ -45,7 +46,7 @@ def test_every_number_stands_over_its_null_value():
 def test_each_picture_has_its_sentence():
     shown = inspect_view.report(made(), (), {})
     found = re.findall(r'<figure id="inspect-(\w+)"><figcaption><h3>[^<]+</h3><p class="help">([^<]+)</p>', shown)
-    assert [name for name, _ in found] == ["cosine", "size", "energy", "conflict"]
+    assert [name for name, _ in found] == ["cosine", "size", "energy", "conflict", "merge"]
     assert all(sentence.endswith(".") for _, sentence in found)
     assert '<td class="hot half far" style="--v:1.00">4.00 %</td>' in shown  # the largest of both maps
     assert "stroke" not in shown and 'class="c2"' in shown  # colours are those of the page, so they follow the dark

@@ -194,7 +194,8 @@ def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
     assert "@" not in first["recipe"] and "alloy/pocket-add" in first["recipe"] and first["report"]["against"]
     assert labels(first["report"]) == ["Best found", "The recipe as it was", "alloy/pocket-base", *BESIDE]
     assert first["dials"] == ["weight of alloy/pocket-reverse", "weight of alloy/pocket-add"]
-    assert set(first["front"]["tasks"]) == {"add", "reverse"}
+    (front,) = first["fronts"]
+    assert set(front["tasks"]) == {"add", "reverse"} and front["trials"]
     more = done(service, ask(service, "search", trials=2))
     assert more["earlier"] == len(first["trials"]) == len(more["trials"]) - 2
     assert more["trials"][: more["earlier"]] == first["trials"]
