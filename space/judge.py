@@ -115,25 +115,36 @@ class Judge:
         self.queue.refuse_too_many(viewer.owner)
         if not set_name:
             raise MergeError("Choose a held-out set first: paste lines, upload a file, or take the sample.")
-        held_out, typed = only(self.held_out(set_name, viewer), ask.tasks), parse_recipe(recipe_yaml)
-        refuse_odd(ask, held_out, typed)
+        refuse_odd(ask, only(self.held_out(set_name, viewer), ask.tasks))
         hub = self.hub_for(viewer.token).hurried()
-        used = soup_of(self.candidates(typed, ask, hub)) if ask.what == "soup" else used_recipe(typed, ask)
+        typed, used = self.recipes(recipe_yaml, ask, hub)
         with opened(used, hub, self.settings, most=most_models(self.settings, ask.what)) as checkpoints:
             self.refuse(used, checkpoints, ask.what)
             exact = pinned(used, checkpoints)
-        rows = all_models(used) if ask.what == "soup" and (ask.candidates or ask.last) else rows_of(typed)
         payload = {
             "ask": asdict(ask), "set": set_name, "recipe": to_yaml(exact), "typed": to_yaml(used),
-            "rows": [str(one) for one in rows],
+            "rows": [str(one) for one in rows_of(typed)],
         }  # fmt: skip
         return self.send(viewer, "judge", f"{WHATS[ask.what]}: {title_of(used, ask)}", payload)
 
-    def candidates(self, recipe: Recipe, ask: Ask, hub: Hub) -> list[ModelRef]:
+    def recipes(self, text: str, ask: Ask, hub: Hub) -> tuple[Recipe, Recipe]:
+        """The recipe that lists the models, each with its colour; and what is merged, which names all that are needed.
+
+        A soup of candidates that are named asks nothing of the recipe on the page.
+        """
+        if ask.what == "soup":
+            used = soup_of(self.candidates(text, ask, hub))
+            return used if ask.candidates or ask.last else parse_recipe(text), used
+        typed = parse_recipe(text)
+        if ask.what == "search":
+            ask.dials(typed)
+        return typed, between(*ends_of(typed, ask), 0.5) if ask.what == "path" else typed
+
+    def candidates(self, text: str, ask: Ask, hub: Hub) -> list[ModelRef]:
         """The models that a soup is chosen from: those that are named or those of the recipe, or the last revisions of
         the one that is."""
         named = [read_model(one, f"Candidate {i}") for i, one in enumerate(ask.candidates, 1)]
-        found = list(dict.fromkeys(named or (one.model for one in merged_inputs(recipe))))
+        found = list(dict.fromkeys(named or (one.model for one in merged_inputs(parse_recipe(text)))))
         most = self.settings.max_candidates
         if ask.last and len(found) != 1:
             raise MergeError(f"The last revisions are those of one model; here are {len(found)}. Name one candidate.")
@@ -199,7 +210,7 @@ def read_ask(raw: Mapping[str, Any]) -> Ask:
     return Ask(**{**given, **listed})
 
 
-def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
+def refuse_odd(ask: Ask, held_out: HeldOut) -> None:
     """What can be said before anything is opened."""
     if ask.what not in WHATS or ask.score not in MEASURES or ask.sampler not in SAMPLERS:
         raise MergeError(f"There is no {ask.what!r} by {ask.score!r} with {ask.sampler!r}. Choose from the lists.")
@@ -212,12 +223,6 @@ def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
             raise MergeError(f"{ask.trials} trials were asked for; 1 to {MAX_TRIALS} can be made at a time.")
         if not 0 <= ask.minutes <= MAX_MINUTES:
             raise MergeError(f"{ask.minutes:g} minutes were given; a search may take up to {MAX_MINUTES}.")
-        ask.dials(recipe)
-
-
-def used_recipe(recipe: Recipe, ask: Ask) -> Recipe:
-    """What is merged, which names all models that are needed."""
-    return between(*ends_of(recipe, ask), 0.5) if ask.what == "path" else recipe
 
 
 def most_models(settings: Settings, what: str) -> int:
@@ -245,7 +250,7 @@ def rows_of(recipe: Recipe) -> list[ModelRef]:
 
 
 def title_of(recipe: Recipe, ask: Ask) -> str:
-    if ask.last:
+    if ask.what == "soup" and ask.last:
         return f"{recipe.models[0].model.path.rpartition('/')[2]}, last {ask.last}"
     if ask.what == "path":
         return " to ".join(one.model.path.rpartition("/")[2] for one in recipe.models)

@@ -160,7 +160,9 @@ def build_controls(most: int) -> tuple[gr.Row, gr.Column, gr.Row, gr.Row, tuple[
             )
             minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
         with gr.Row(elem_classes="judge-row"):
-            parameter = gr.Dropdown([], value=None, label="What to turn", elem_id="judge-parameter", min_width=150)
+            parameter = gr.Dropdown(
+                [("Weight", "")], value="", label="What to turn", elem_id="judge-parameter", min_width=150
+            )
             low = gr.Number(0.0, label="From", elem_id="judge-low", min_width=90)
             high = gr.Number(1.2, label="To", elem_id="judge-high", min_width=90)
         groups = gr.CheckboxGroup(
@@ -207,14 +209,8 @@ class Judging:
             job = judge.job(shown, viewer) or judge.latest(viewer)
             held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [
-                view.note(str(e), "error"),
-                "",
-                "",
-                *[gr.skip()] * 2,
-                shown,
-                *[gr.skip()] * (1 + ASKED + OFFERED + LOOKED),
-            ]
+            nothing = [gr.skip()] * (1 + ASKED + OFFERED + LOOKED)
+            return [view.note(str(e), "error"), "", "", gr.skip(), gr.skip(), shown, *nothing]
         what = job.payload["ask"]["what"] if job is not None else what
         question = [gr.skip()] * (1 + ASKED) if shown else [what, *asked(what)]
         set_shown = set_state(held_out, chosen)
@@ -430,10 +426,13 @@ def offered(gathered: Sequence[Any], turned: str | None) -> list[Any]:
 
 
 def parameters(method: str, turned: str | None) -> Any:
-    """What a search can turn of a method; what was chosen stays, where the method has it."""
+    """What a search can turn of a method, first what it has for an amount, which is asked for without its name: the
+    method may be another one by then. What was chosen stays, where the method has it."""
     names = [param.name for param in numbers_of(method)]
     usual = next((one for one in AMOUNTS if one in names), None)
-    return gr.update(choices=[(label(one), one) for one in names], value=turned if turned in names else usual)
+    choices = [(label(one), "" if one == usual else one) for one in sorted(names, key=lambda one: one != usual)]
+    values = [value for _, value in choices]
+    return gr.update(choices=choices, value=turned if turned in values else next(iter(values), None))
 
 
 def from_browser(packed: str, count: int) -> list[Any]:

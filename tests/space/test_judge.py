@@ -13,7 +13,7 @@ from space.demo.hub import MODELS
 from space.judge import ENOUGH, Ask, read_ask
 from space.judge_files import card_scores, to_csv
 from space.judge_shelf import KEPT_SETS, Shelf, tidy
-from space.pages.judge import unpacked
+from space.pages.judge import parameters, unpacked
 from space.places import Places
 from tests.space.conftest import ADA, ANYONE, BOB, BOTH, recipe
 
@@ -238,7 +238,7 @@ def test_a_soup_of_the_last_revisions_of_one_repo(service, hub, repo_name):
     for name in ("vowels", "reverse", "add"):
         files = {path.name: path for path in (MODELS / "alloy" / f"pocket-{name}").iterdir()}
         hub.store.commit(repo, files, message=name)
-    job = ask(service, "soup", candidates=(repo,), last=3)
+    job = ask(service, "soup", text="", candidates=(repo,), last=3)
     assert job.title == f"Greedy soup: {repo_name}, last 3"
     answer = done(service, job)
     tried = {one["model"]: one for one in answer["tried"]}
@@ -256,9 +256,16 @@ def test_a_soup_of_the_last_revisions_of_one_repo(service, hub, repo_name):
         ({"candidates": ("alloy/pocket-add",), "last": 4}, "2 to 3 models here, not 4"),
         ({"last": 2}, "those of one model; here are 2"),
         ({"candidates": ("no name",)}, "Candidate 1"),
+        ({"text": "models: []"}, "has no merge_method"),
     ],
 )
 def test_what_no_soup_is_chosen_from(service, change, told):
     service.judge = replace(service.judge, settings=replace(service.settings, max_candidates=3))
     with pytest.raises(MergeError, match=told):
         ask(service, "soup", **change)
+
+
+def test_what_a_search_can_turn_begins_with_what_the_method_has_for_an_amount():
+    assert parameters("ties", None)["choices"] == [("Weight", ""), ("Density", "density"), ("Lambda", "lambda")]
+    assert [parameters("ties", one)["value"] for one in (None, "", "density", "t")] == ["", "", "density", ""]
+    assert parameters("slerp", "density")["choices"] == [("T", "")] and parameters("passthrough", "")["value"] == ""
