@@ -206,7 +206,7 @@ def print_histogram(found: "Histogram") -> None:
     from merging.diagnostics.tables import histogram_table
     from merging.figures import histogram_sentence
 
-    console(to_stderr=False).print(histogram_table(found), "", histogram_sentence(found), sep="\n")
+    console(to_stderr=False).print(histogram_table(found), "", histogram_sentence(found), sep="\n", markup=False)
 
 
 def write_text(path: Path, text: str) -> None:

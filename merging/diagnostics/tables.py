@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NONE = "-"
 TOLD = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the energy curve
 PAIRS = 10  # in full; of more the rest is in --json and --csv
-BLOCKS = " ▁▂▃▄▅▆▇█"
+BLOCKS = "·▁▂▃▄▅▆▇█"
 
 
 def tables(diagnosis: Diagnosis, advice: Sequence[Advice]) -> Iterator["RenderableType"]:

@@ -96,10 +96,15 @@ def revisions(local_hub: LocalHub) -> str:
     return "ada/run"
 
 
-def test_a_search_by_groups_is_stopped_and_a_soup_made_of_revisions(page: Page, data_set: str, revisions: str):
+def test_a_search_by_groups_is_stopped_and_a_soup_made_of_revisions(
+    page: Page, service: Service, data_set: str, revisions: str
+):  # fmt: skip
     """On a set out of a file, then on one from the Hub."""
+    service.judge.use_sample(Viewer("local"))  # on another visit
     example(page, "Two skills in one", "alloy/pocket-add")
     page.get_by_role("tab", name="Judge").click()
+    expect(page.locator("#judge-set")).to_contain_text("160 examples")
+    page.get_by_role("button", name="Choose a set").click()
     files = {"large.jsonl": b"x" * (MAX_FILE_BYTES + 1), "lines.tsv": "\n".join(LINES).encode()}
     for name, content in files.items():
         with page.expect_file_chooser() as choosing:
@@ -144,7 +149,7 @@ def test_a_search_by_groups_is_stopped_and_a_soup_made_of_revisions(page: Page, 
     expect(page.locator("#recipe-yaml")).to_contain_text("filter: mlp.")
 
     page.locator("#judge-what").get_by_label("Greedy soup", exact=True).check()
-    page.locator("#judge-candidates textarea").fill(revisions)
+    page.locator("#judge-candidates").locator("textarea, input").fill(revisions)
     page.locator("#judge-last input").fill("3")
     page.locator("#judge-run").click()
     expect(page.locator("#judge-why-not")).to_contain_text("2 revisions of its weights", timeout=LONG)
