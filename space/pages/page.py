@@ -96,7 +96,7 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
         with gr.Tab("Chat", id="chat") as chat_tab:
             chat = build_chat(prompts(desk.settings))
         with gr.Tab("Judge", id="judge") as judge_tab:
-            judge = build_judge()
+            judge = build_judge(desk.settings)
         with gr.Tab("Publish", id="publish") as publish_tab:
             publish = build_publish()
         with gr.Tab("Jobs", id="jobs") as jobs_tab:

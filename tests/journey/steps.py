@@ -1,8 +1,14 @@
 """What a person does on the page, step by step, with what they wait for."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page, TimeoutError, expect
+from starlette.requests import Request
+
+from space.jobs import Report
+from space.localhub import Fault, LocalHub
 
 LONG = 180_000  # ms: a first load of torch and a model on a machine that is very busy
 
@@ -35,6 +41,13 @@ def example(page: Page, title: str, model: str) -> None:
 
 def yaml_of(page: Page) -> str:
     return page.locator("#recipe-yaml .cm-content").inner_text()
+
+
+def downloaded(page: Page, link: Locator) -> tuple[str, bytes]:
+    """What a click on it saves: the name that is proposed, and the content."""
+    with page.expect_download() as arriving:
+        link.click()
+    return arriving.value.suggested_filename, Path(arriving.value.path()).read_bytes()
 
 
 def check(page: Page) -> None:
@@ -97,3 +110,16 @@ def say(page: Page, prompt: str) -> list[str]:
     expect(asked).to_have_count(before + 1, timeout=LONG)  # Send is hidden by now
     expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
     return [panes.nth(i).locator(".message.bot").last.inner_text().strip() for i in range(panes.count())]
+
+
+def weights(request: Request) -> bool:
+    return "/cdn/" in request.url.path
+
+
+def fail(hub: LocalHub, fault: Fault) -> Callable[[Report], None]:
+    """A fault on every read of weights."""
+
+    def begin(report: Report) -> None:
+        hub.fault = lambda request: fault if weights(request) else None
+
+    return begin
