@@ -80,11 +80,11 @@ def sce(
     models. The vote is on kept changes without weights; a tied vote elects +.
 
     As in mergekit, and unlike the paper: all models weigh alike where that sum is below 1e-6 (which it is for most
-    fine-tunes), and the weights that agree count as at least 1e-6.
+    fine-tunes), and the weights that agree count as at least 1e-6. Where none is kept the result is the base.
 
     Unlike mergekit: all entries of a variance as large as the last one's are kept, where mergekit takes whichever its
-    sort puts first; and where none is kept the result is the base, where mergekit returns a wrong shape. Variances are
-    computed in float64; their roots are compared in float32, so that the order of the models does not matter.
+    sort puts first. Variances are computed in float64; their roots are compared in float32, so that the order of the
+    models does not matter.
     """
     cut, weights = measured
     return average_agreed(base, selected(base, models, deltas, cut), weights, least=LEAST_VOTERS)
