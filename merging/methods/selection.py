@@ -94,7 +94,8 @@ def sce(
 def ram(base: Array, deltas: Array, *, epsilon: Changed = 1e-5) -> Array:
     """Add whole what only one model changed, and the mean of what several changed.
 
-    As in mergekit. An entry that no model changed stays as it is in the base.
+    A change of at most epsilon counts as none. As in mergekit. An entry that no model changed stays exactly as it is in
+    the base; of a single model all changes are its own, and are added whole.
     """
     return add_own_and_shared(base, deltas, epsilon, (1.0,) * len(deltas))
 
