@@ -1,6 +1,7 @@
 """One process at a time: a lock file that goes with its process, however that ends."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,6 @@ def alone(file: Path, taken: str) -> Iterator[None]:
 
 def lies_there(file: Path, lock: IO[str]) -> bool:
     try:
-        return file.samefile(lock.fileno())
+        return os.path.samestat(file.stat(), os.fstat(lock.fileno()))
     except FileNotFoundError:
         return False

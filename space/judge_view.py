@@ -35,7 +35,7 @@ ABOUT = {
     "one repo.",
 }  # fmt: skip
 COMMIT = re.compile(r"@([0-9a-f]{7})[0-9a-f]{33}\b")
-COLUMNS = ("nll", "perplexity", "exact", "accuracy", "ece")
+COLUMNS = ("nll", "exact", "accuracy", "ece", "perplexity")
 
 
 def set_card(held_out: HeldOut | None) -> str:
@@ -147,11 +147,16 @@ def interval(measure: str, found: Mapping[str, float]) -> str:
         return f"{100 * found['value']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
     if measure == "ece":
         return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
-    return f"{found['value']:.3g} ({bound(low)} to {bound(high)})"
+    return f"{figures(found['value'])} ({bound(low)} to {bound(high)})"
 
 
 def bound(value: float) -> str:
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
+    return figures(value) if abs(value) >= 1 else f"{value:.2g}"
+
+
+def figures(value: float) -> str:
+    """Three of them: the perplexity of a model that cannot do a task at all has many."""
+    return f"{float(f'{value:.3g}'):,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def compared(found: Mapping[str, Any]) -> str:

@@ -154,14 +154,12 @@ def build_controls(most: int) -> tuple[gr.Row, gr.Column, gr.Row, gr.Row, tuple[
         over = gr.Radio([("Mean", "mean"), ("Worst", "worst")], value="mean", label="Over the tasks", min_width=190)
     with gr.Column(visible=False, elem_classes="judge-search") as search:
         with gr.Row(elem_classes="judge-row"):
-            sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=110)
-            trials = gr.Number(
-                20, label="Trials, at most", precision=0, minimum=1, elem_id="judge-trials", min_width=110
-            )
-            minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
+            sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=100)
+            trials = gr.Number(20, label="Trials, up to", precision=0, minimum=1, elem_id="judge-trials", min_width=100)
+            minutes = gr.Number(0, label="Minutes (0: any)", minimum=0, min_width=100)
         with gr.Row(elem_classes="judge-row"):
             parameter = gr.Dropdown(
-                [("Weight", "")], value="", label="What to turn", elem_id="judge-parameter", min_width=150
+                [("Weight", "")], value="", label="What to turn", elem_id="judge-parameter", min_width=120
             )
             low = gr.Number(0.0, label="From", elem_id="judge-low", min_width=90)
             high = gr.Number(1.2, label="To", elem_id="judge-high", min_width=90)
@@ -415,7 +413,7 @@ def offered(gathered: Sequence[Any], turned: str | None) -> list[Any]:
     try:
         recipe = parse_recipe(current(gathered))
     except MergeError:
-        return [gr.update(choices=[])] * 3
+        return [gr.skip(), gr.update(choices=[]), gr.update(choices=[])]
     names = [str(one) for one in all_models(recipe)]
     first, second = [*names, "", ""][:2]
     return [

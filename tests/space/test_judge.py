@@ -255,7 +255,7 @@ def test_a_soup_of_the_last_revisions_of_one_repo(service, hub, repo_name):
         ({"candidates": tuple(f"a/b{n}" for n in range(4))}, "2 to 3 models here, not 4"),
         ({"candidates": ("alloy/pocket-add",), "last": 4}, "2 to 3 models here, not 4"),
         ({"last": 2}, "those of one model; here are 2"),
-        ({"candidates": ("no name",)}, "Candidate 1"),
+        ({"candidates": ("a/b+lora", "a/c")}, "Candidate 1"),
         ({"text": "models: []"}, "has no merge_method"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from evaluation.held_out import parse_held_out
 from space.jobs import Job
 from space.judge_charts import HIGH, Axis, Bar, Dot, bars, curve, nice, plane
-from space.judge_view import pairs, panel, set_card
+from space.judge_view import interval, pairs, panel, set_card
 from space.pages.judge import can_be_used
 
 NASTY = '<img src=x onerror="alert(1)">'
@@ -98,6 +98,11 @@ def test_a_path_says_whether_there_is_a_barrier():
     assert "There is a barrier, 2.9 nats above the chord" in panel(job("path"), answer)
     answer["barriers"] = [{"task": "all", "height": at(0.01, -0.1, 0.1), "at": 0.5, "is_clear": False}]
     assert "they lie in one basin" in panel(job("path"), answer)
+
+
+def test_large_perplexities_are_written_out():
+    assert interval("perplexity", at(1_962_345.0, 999.4, 2e12)) == "1,960,000 (999 to 2e+12)"
+    assert interval("nll", at(0.123456, 0.0123, 1.5)) == "0.123 (0.012 to 1.5)"
 
 
 def test_states_are_told():
