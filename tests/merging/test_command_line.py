@@ -199,7 +199,8 @@ def test_stopping_it_leaves_nothing(tmp_path, stop):
     folder, tune = (write_model(tmp_path / "models" / name, base) for name in ("base", "tune"))
     path, out = tmp_path / "r.yaml", tmp_path / "work/out"
     out.parent.mkdir()
-    path.write_text(to_yaml(recipe_of("della", [tune], folder, weight=1.0)))  # slow enough to be stopped on the way
+    slow = recipe_of("della", [tune], folder, weight=1.0, density=0.5)  # enough to be stopped on the way
+    path.write_text(to_yaml(slow))
     process = subprocess.Popen([sys.executable, "-m", "merging", "merge", path, out, "--threads", "1"],
                                cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
     with process:
