@@ -65,7 +65,8 @@ def sat(tmp_path, what, text=TYPED, of=worth, **more):
     shelf = Shelf(tmp_path, "ada")
     shelf.touch()
     ask = Ask(what, **more)
-    RUNS[what](Sitting(ask, SET, exact, typed, ("o/x", "o/y"), Bench(Fake(of)), teller, shelf, names))
+    bench: Any = Bench(Fake(of))
+    RUNS[what](Sitting(ask, SET, exact, typed, ("o/x", "o/y"), bench, teller, shelf, names))
     return teller.answer, teller
 
 
