@@ -185,8 +185,14 @@ def test_dials_for_groups_of_layers():
 def test_dials_of_one_value_for_all_models():
     slerp = recipe("merge_method: slerp\nbase_model: o/x\nmodels: [{model: o/x}, {model: o/y}]\nparameters: {t: 0.5}")
     (dial,) = dials_of(slerp)
-    assert (dial.name, dial.low, dial.high) == ("t", 0.0, 1.0)
+    assert (dial.name, dial.low, dial.high) == ("t", 0.0, 1.2)  # slerp goes on beyond its models
     assert to_yaml(turned(slerp, [dial], (0.25,))) == to_yaml(slerp).replace("0.5", "0.25")
+
+
+def test_dials_keep_to_what_the_parameter_allows():
+    ties = recipe("merge_method: ties\nbase_model: o/b\nmodels: [{model: o/x}]\nparameters: {density: 0.5, weight: 1}")
+    (dial,) = dials_of(ties, "density")
+    assert (dial.low, dial.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
