@@ -40,6 +40,7 @@ class TryStage:
     body: gr.Column
     status: gr.HTML
     keep: gr.Button
+    beside: gr.Button
     leave: gr.Button
     talk: gr.HTML
     suggestions: tuple[gr.Button, ...]
@@ -74,6 +75,7 @@ def build_try(prompts: Sequence[str]) -> TryStage:
         with gr.Row(elem_classes="live-head"):
             status = gr.HTML("", elem_id="try-status")
             keep = gr.Button("Check and merge this one", size="sm", scale=0, min_width=190, elem_id="try-keep")
+            beside = gr.Button("Ask it beside others", size="sm", scale=0, min_width=170, elem_id="try-beside")
             leave = gr.Button("Let it go", size="sm", scale=0, min_width=90, elem_id="try-leave", elem_classes="quiet")
         said = gr.HTML(talk([], ""), elem_id="try-talk")
         with gr.Row(elem_classes="examples"):
@@ -86,8 +88,8 @@ def build_try(prompts: Sequence[str]) -> TryStage:
         options = build_options().all
         which, film, strip, shots, keeps = build_film()
     return TryStage(
-        intro, load, cancel, body, status, keep, leave, said, suggestions, prompt, send, stop, clear, remember, options,
-        which, film, strip, shots, keeps, gr.State(False), gr.State([]), gr.State(""), gr.State([]),
+        intro, load, cancel, body, status, keep, beside, leave, said, suggestions, prompt, send, stop, clear, remember,
+        options, which, film, strip, shots, keeps, gr.State(False), gr.State([]), gr.State(""), gr.State([]),
     )  # fmt: skip
 
 
@@ -282,7 +284,8 @@ def which_moves(recipe_yaml: str) -> Any:
     return gr.update(choices=[TOGETHER, *((f"That of {name}", name) for name in models)])
 
 
-def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> None:
+def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> Any:
+    """Returns the event after which a merge may be in memory."""
     live = Live(desk)
     remerged = [stage.status, stage.talk, stage.which]
     given = [recipe.yaml, stage.is_live, stage.turns]
@@ -296,6 +299,8 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) 
     stage.keep.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **QUICK)
     for number, keep in enumerate(stage.keeps):
         keep.click(keeping(number), stage.filmed, [shared.tabs, *recipe.all], **QUICK)
+    stage.beside.click(lambda: gr.Tabs(selected="chat"), None, shared.tabs, **QUICK)
+    return loads
 
 
 def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:

@@ -57,6 +57,24 @@ def check(page: Page) -> None:
     expect(page.locator("#verdict .verdict:not([data-old])")).to_be_visible(timeout=LONG)
 
 
+def load(page: Page) -> None:
+    """Load the merge that was checked into memory."""
+    page.locator("#to-try").click()
+    expect(page.locator("#try-load")).to_contain_text("MB and try it")  # what it takes, before anything is read
+    page.locator("#try-load").click()
+    expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
+
+
+def move(page: Page, number: int, value: str) -> None:
+    """Move a lambda, and wait for its merge."""
+    amount = page.get_by_label(f"number input for Lambda {number}")
+    amount.fill(value)
+    amount.press("Enter")
+    name = ("reverse", "add")[number - 1]
+    expect(page.locator("#try-status")).to_contain_text(f"pocket-{name} {value}", timeout=LONG)
+    expect(page.locator("#try-status")).to_contain_text("re-merged in", timeout=LONG)
+
+
 def merge(page: Page) -> None:
     """Press Merge and wait for the end of that job: the page may show an earlier one."""
     page.evaluate("document.querySelector('#job-panel .job')?.setAttribute('data-old', '')")
