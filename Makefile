@@ -16,7 +16,7 @@ test: check browser
 # What takes too long for every change: hundreds of merges with faults on the way.
 soak: $(DEV)
 	$(BIN)/python -m pytest -n 2 $(ARGS) tests/soak/sweep_*.py
-	$(BIN)/python -m pytest -n 2 $(ARGS) --soak tests/merging/test_resume.py tests/merging/test_delivery.py
+	$(BIN)/python -m pytest -n 2 $(ARGS) --soak tests/merging/test_resume.py tests/merging/test_delivery.py tests/merging/test_memory.py
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors import torch as torch_files
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.mergekit import VERSION, ensure_mergekit
@@ -25,6 +27,7 @@ SEED = 7
 LAYERS, HIDDEN, INNER, VOCAB = 3, 24, 32, 32
 # How far each model is from the base: `near` is on a line with it for slerp, `close` is nearer than many thresholds.
 CHANGES = {"chat": 0.05, "code": 0.05, "maths": 0.03, "near": 1e-3, "close": 1e-4, "closer": 1e-4}
+ROUNDED = ("base", "chat", "code")  # which are there once more as bfloat16
 KEPT = ("embed", "lm_head", "k_proj", "layers.1.input_layernorm", "layers.1.mlp.down_proj", "model.norm")
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -67,9 +70,11 @@ def is_kept(name: str) -> bool:
 def write_models(folder: Path) -> None:
     """The models as folders such as the Hub holds them, without a tokenizer."""
     for model, tensors in make_models().items():
+        dtype = "bfloat16" if model.endswith("-bf16") else "float32"
         (folder / model).mkdir()
-        (folder / model / "config.json").write_text(json.dumps(config(), indent=2))
-        save_file(tensors, folder / model / "model.safetensors", metadata={"format": "pt"})
+        (folder / model / "config.json").write_text(json.dumps(config(dtype), indent=2))
+        stored = {name: torch.from_numpy(tensor).to(getattr(torch, dtype)) for name, tensor in tensors.items()}
+        torch_files.save_file(stored, folder / model / "model.safetensors", metadata={"format": "pt"})
 
 
 def make_models() -> dict[str, dict[str, Array]]:
@@ -83,7 +88,12 @@ def make_models() -> dict[str, dict[str, Array]]:
         for model, change in CHANGES.items():
             changed = base + change * (shared + 0.8 * chance.standard_normal(shape))
             models[model][name] = changed.astype(np.float32)
-    return models
+    return models | {f"{model}-bf16": {n: rounded(t) for n, t in models[model].items()} for model in ROUNDED}
+
+
+def rounded(tensor: Array) -> Array:
+    found: Array = torch.from_numpy(tensor).bfloat16().float().numpy()
+    return found
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -103,11 +113,11 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return {"model.embed_tokens.weight": table} | layers | {"model.norm.weight": (HIDDEN,), "lm_head.weight": table}
 
 
-def config() -> dict[str, Any]:
+def config(dtype: str) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "dtype": "float32",
+        "dtype": dtype,
         "hidden_size": HIDDEN,
         "intermediate_size": INNER,
         "num_hidden_layers": LAYERS,

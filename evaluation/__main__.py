@@ -69,7 +69,7 @@ def run_score(given: argparse.Namespace) -> int:
 def run_soup(given: argparse.Namespace) -> int:
     from evaluation import console
     from evaluation.soup import greedy_soup
-    from evaluation.subject import Subject, model_alone, soup_of
+    from evaluation.subject import Subject, beside, soup_of
     from merging.recipe import to_yaml
 
     parts, objective = parts_of(given), objective_of(given)
@@ -77,8 +77,7 @@ def run_soup(given: argparse.Namespace) -> int:
     with bench_for([soup_of(models)], given) as bench:
         steps = greedy_soup(models, parts.validation, bench.marks, objective)
         soup = console.follow(steps, console.tell_tried)
-        greedy, uniform = Subject("greedy soup", soup.recipe), Subject("uniform soup", soup_of(models))
-        table = scored([greedy, uniform, *map(model_alone, models)], parts.report, bench)
+        table = scored([Subject("greedy soup", soup.recipe), *beside(soup_of(models))], parts.report, bench)
     if given.json:
         log = [asdict(one) | {"model": str(one.model), "members": list(map(str, one.members))} for one in soup.tried]
         tree = {"objective": str(objective), "value": soup.value, "uniform": soup.uniform, "tried": log}
@@ -97,7 +96,7 @@ def run_search(given: argparse.Namespace) -> int:
     from evaluation.dials import dials_of
     from evaluation.search import Budget, Search
     from evaluation.search import run_search as run
-    from evaluation.subject import Subject, compared
+    from evaluation.subject import Subject, beside
     from merging.recipe import to_yaml
 
     parts, objective, recipe = parts_of(given), objective_of(given), read_recipe(given.recipe)
@@ -109,7 +108,7 @@ def run_search(given: argparse.Namespace) -> int:
         steps = run(search, parts.validation, bench.marks, kept, budget)
         found = console.follow(steps, console.teller_of_trials([dial.name for dial in dials]))
         best, start = Subject("best found", found.recipe), Subject("the recipe as given", recipe)
-        table = scored([best, start, *compared(best)[1:]], parts.report, bench)
+        table = scored([best, start, *beside(recipe)], parts.report, bench)
     if given.json:
         trials = [asdict(one) for one in found.trials]
         tree = {"objective": str(objective), "dials": [dial.name for dial in dials], "trials": trials}
@@ -192,14 +191,16 @@ def model_of(text: str) -> "ModelRef":
 
 def candidates(given: argparse.Namespace) -> "list[ModelRef]":
     """The models that are named, or revisions of the one that is."""
+    from merging.hub import Hub, local_token
+    from merging.recipe import MAX_MODELS, ModelRef
+
     models = [model_of(text) for text in given.models]
     if not given.last:
         return models
     if len(models) != 1:
         raise Unusable("--last takes the last revisions of one model. Name only that one.")
-    from merging.hub import Hub, local_token
-    from merging.recipe import ModelRef
-
+    if not 2 <= given.last <= MAX_MODELS:
+        raise Unusable(f"--last {given.last}: a soup is chosen from 2 to {MAX_MODELS} models.")
     found = Hub(local_token()).revisions(models[0], given.last)
     return [ModelRef(models[0].path, sha) for sha in found]
 

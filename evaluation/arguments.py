@@ -29,7 +29,7 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         "subjects", nargs="+", metavar="RECIPE_OR_MODEL", help="a YAML file, a folder or org/name[@revision]"
     )
     parser.add_argument("--compare", action="store_true", help="beside each recipe its parents, their uniform soup and "
-                        "their logit ensemble")  # fmt: skip
+                        "(of up to 8) their logit ensemble")  # fmt: skip
     parser.add_argument("--card", type=Path, metavar="FOLDER", help="put the table into the card of this merge")
     add_common(parser)
     parser.set_defaults(command="score", left="What was scored is kept.")
@@ -37,9 +37,9 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 def add_soup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", type=Path, help="JSON lines with prompt and completion, or messages")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="a folder or org/name[@revision]")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a folder or org/name[@revision]; 2 to 100 of them")
     parser.add_argument(
-        "--last", type=positive, metavar="N", help="the last N revisions of the one model that is named"
+        "--last", type=positive, metavar="N", help="the last N revisions of the one model that is named, 2 to 100"
     )
     parser.add_argument("--out", type=Path, metavar="RECIPE", help="write the soup as a recipe to this file")
     add_choice(parser)

@@ -18,6 +18,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "attention": ("attn.", "attention."),
     "mlp": ("mlp.", "feed_forward.", "moe."),
 }
+AMOUNTS = ("weight", "t", "lambda", "scale")  # what a method may call it
 MAX_DIALS = 50
 LOW, HIGH = 0.0, 1.2  # where one looks for a lambda unless one is told
 
@@ -62,10 +63,14 @@ def dials_of(
     return found
 
 
+def numbers_of(method: str) -> list[Param]:
+    """What of a method can be searched."""
+    return [param for param in METHODS[method].params if param.type is float]
+
+
 def param_of(recipe: Recipe, name: str) -> Param:
-    method = METHODS[recipe.method]
-    numbers = [param for param in method.params if param.type is float]
-    wanted = [name] if name else ["weight", "t", "lambda", "scale"]
+    method, numbers = METHODS[recipe.method], numbers_of(recipe.method)
+    wanted = [name] if name else AMOUNTS
     for one in wanted:
         if found := next((param for param in numbers if param.name == one), None):
             return found

@@ -7,7 +7,7 @@ SQLite by Optuna, and a search that is given again goes on after its last trial.
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from evaluation.dials import Dial, turned, values_in
 from evaluation.examine import Examine
 from evaluation.held_out import HeldOut, digest
+from evaluation.lock import alone
 from evaluation.objective import Objective
 from evaluation.scoring import Scoring
 from evaluation.subject import Subject
@@ -24,6 +25,9 @@ from merging.recipe import Recipe, to_yaml
 
 Sampler = Literal["grid", "tpe", "cma-es"]
 MAX_TRIALS = 10_000
+RUNS_ALREADY = (
+    "The same search runs already, in another process. Wait for its end, or stop it: this one then goes on from there."
+)
 DIGITS = 3  # of a value behind the point: no lambda is known better
 
 
@@ -121,20 +125,25 @@ def check(search: Search, budget: Budget) -> None:
 
 @contextmanager
 def studied(search: Search, validation: HeldOut, storage: Path) -> Iterator[Any]:
-    """Optuna's study of this search, with what is known of it; trials that a kill left half done are given up."""
+    """Optuna's study of this search, with what is known of it; trials that a kill left half done are given up.
+
+    Raises MergeError where it is open already: two would give up each other's trials.
+    """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = search.name(validation)
-    try:
-        storage.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = optuna.storages.RDBStorage(f"sqlite:///{storage}")
-    except (OSError, SQLAlchemyError, RuntimeError) as e:
-        raise MergeError(
-            f"The trials cannot be kept in {storage}: {str(e).splitlines()[0]}. Name another file."
-        ) from None
-    try:
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(alone(storage.resolve().with_name(f"{storage.name}.{name}.lock"), RUNS_ALREADY))
+            kept = optuna.storages.RDBStorage(f"sqlite:///{storage}")
+        except (OSError, SQLAlchemyError, RuntimeError) as e:
+            raise MergeError(
+                f"The trials cannot be kept in {storage}: {str(e).splitlines()[0]}. Name another file."
+            ) from None
+        opened.callback(kept.engine.dispose)
+        opened.callback(kept.remove_session)
         direction: Literal["maximize", "minimize"] = (
             "maximize" if search.objective.measure.more_is_better else "minimize"
         )
@@ -143,9 +152,6 @@ def studied(search: Search, validation: HeldOut, storage: Path) -> Iterator[Any]
             study.tell(left.number, state=optuna.trial.TrialState.FAIL)
         study.sampler = sampler_of(search, len(study.trials))
         yield study
-    finally:
-        kept.remove_session()
-        kept.engine.dispose()
 
 
 def sampler_of(search: Search, begun: int) -> Any:

@@ -15,6 +15,7 @@ from merging.recipe import Input, ModelRef, Recipe, all_models, merged_inputs, t
 
 Kind = Literal["model", "merge", "ensemble"]
 ALONE = "passthrough"
+ENSEMBLED = 8  # models, at most, whose ensemble is compared with: all of them are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,15 @@ def ensemble(recipe: Recipe) -> Subject:
 
 def compared(merge: Subject) -> list[Subject]:
     """A merge, and what it should be compared with: base and parents, their uniform soup, their logit ensemble."""
-    alone = [model_alone(model) for model in all_models(merge.recipe)]
-    several = len(merge.members) > 1 and not merge.recipe.slices
-    return [merge, *alone, *([uniform_soup(merge.recipe), ensemble(merge.recipe)] if several else [])]
+    return [merge, *beside(merge.recipe)]
+
+
+def beside(recipe: Recipe) -> list[Subject]:
+    """What is compared with any merge of these models, whichever of them are in it."""
+    alone = [model_alone(model) for model in all_models(recipe)]
+    count = 0 if recipe.slices else len(merged_inputs(recipe))
+    soup = [uniform_soup(recipe)] if count > 1 else []
+    return [*alone, *soup, *([ensemble(recipe)] if 1 < count <= ENSEMBLED else [])]
 
 
 def identity_of(subject: Subject, checkpoints: Mapping[ModelRef, Checkpoint]) -> str:

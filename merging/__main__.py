@@ -4,9 +4,9 @@ import argparse
 import gc
 import json
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,8 @@ def add_diagnose(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("recipe", type=Path, help="a YAML file in mergekit's language")
     add("--json", action="store_true", help="for programs")
+    add("--tensor", metavar="NAME", help="only how the changes of this tensor are spread, before the method and after "
+        "it, from up to a million of its entries")  # fmt: skip
     add("--csv", type=Path, metavar="FILE", help="write every number, of every tensor, into this file")
     add("--plots", type=Path, metavar="FOLDER", help="write pictures (PNG) into this folder")
     add("--sample", action="store_true", help="read at most 64 MB of each model, the same entries every time")
@@ -156,6 +158,8 @@ def run_diagnose(given: argparse.Namespace) -> int:
         recipe = read_recipe(given.recipe)
         models = open_models(recipe, opened, cached=given.cache)
         collect_from_now_on()
+        if given.tensor is not None:
+            return show_tensor(given, recipe, models)
         options = Options(given.memory, threads=given.threads)
         with closing(diagnose(recipe, models, options, sample=given.sample, keep=given.keep)) as steps:
             found = console.follow_to_the_end(steps)
@@ -168,6 +172,24 @@ def run_diagnose(given: argparse.Namespace) -> int:
             sys.stdout.write(to_json(found) + "\n")
         else:
             console.print_diagnosis(found)
+    return FINE
+
+
+def show_tensor(given: argparse.Namespace, recipe: "Recipe", models: "Mapping[ModelRef, Checkpoint]") -> int:
+    from merging import console
+    from merging.diagnostics.entries import histogram, read_entries
+    from merging.diagnostics.export import histogram_csv
+
+    found = histogram(read_entries(recipe, models, given.tensor), recipe.method)
+    if given.csv:
+        console.write_text(given.csv, histogram_csv(found))
+    if given.plots:
+        console.write_plot(found, given.plots)
+    with console.shown():
+        if given.json:
+            sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+        else:
+            console.print_histogram(found)
     return FINE
 
 

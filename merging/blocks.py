@@ -21,7 +21,7 @@ from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, compute
 from merging.methods.stored import Pending, Rows
 from merging.plan import Step
-from merging.soundness import check_output, refuse_non_finite
+from merging.soundness import Merged, check_output, refuse_non_finite
 
 # Processors copy five times slower to where a place in its page lies less than so many bytes behind that of the source:
 # they take what they read for what they have just written (benchmarks/LOG.md). The page cache begins on pages.
@@ -80,9 +80,9 @@ class Piece:
         begin = self.begin(i)
         return self.buffers[begin : begin + self.count * self.job.sizes[i]]
 
-    def read(self) -> None:
+    def read(self, *, though_stopped: bool = False) -> None:
         for i, (info, checkpoint) in enumerate(zip(self.job.step.inputs, self.job.checkpoints, strict=True)):
-            if self.count and not self.job.stopped.is_set():
+            if self.count and (though_stopped or not self.job.stopped.is_set()):
                 checkpoint.read(info, self.start * self.job.sizes[i], bytes_of(self.raw(i)))
 
     def grains(self) -> list[Stretch]:
@@ -155,11 +155,24 @@ def merge_block(piece: Piece, method: Method, measured: Measured) -> Output:
     def merge(stretches: Sequence[Stretch]) -> Iterator[Array]:
         for (begin, end), block in zip(stretches, piece.widened(stretches), strict=True):
             wide = compute(method, block, measured, job.step.settings)
-            check_output(job.step, job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size]))
+            largest = job.device.narrow(wide, job.step.dtype, merged[begin * size : end * size])
+            check_output(job.step, largest, lambda: merged_again(piece, method, measured))
             yield wide
 
     in_stretches(piece.grains(), merge)
     return output(piece, merged)
+
+
+def merged_again(piece: Piece, method: Method, measured: Measured) -> Iterator[Merged]:
+    """All of the tensor, grain by grain, in the space of a piece of it that is not needed any more."""
+    job, space = piece.job, piece.job.device.buffer(piece.job.grain * 4)
+    for at in range(0, job.step.numel, job.grain):
+        grain = Piece(job, at, min(job.grain, job.step.numel - at), piece.buffers)
+        grain.read(though_stopped=True)
+        (block,) = grain.widened([(0, grain.count)])
+        wide = space[: grain.count * 4]
+        job.device.narrow(compute(method, block, measured, job.step.settings), "F32", wide)
+        yield at, wide.view(np.float32)
 
 
 def in_stretches(grains: Sequence[Stretch], merge: Callable[[Sequence[Stretch]], Iterator[Array]]) -> None:

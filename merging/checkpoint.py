@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,6 +143,7 @@ class Folder:
         if file not in self.handles:
             with told(f"{self.label}/{file}"):
                 opened = os.open(self.path / file, os.O_RDONLY | os.O_CLOEXEC)
+            spare_the_cache(opened)
             if (kept := self.handles.setdefault(file, opened)) != opened:  # another thread was first
                 os.close(opened)
             return kept
@@ -165,6 +167,15 @@ class Folder:
     def close(self) -> None:
         while self.handles:
             os.close(self.handles.popitem()[1])
+
+
+def spare_the_cache(handle: int) -> None:
+    """Ask that what is read does not push out of the page cache what others use: a model is read once or twice.
+
+    Linux listens to it from 6.3 on (posix_fadvise(2)); others go on as ever.
+    """
+    with suppress(AttributeError, OSError):
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_NOREUSE)
 
 
 class told:

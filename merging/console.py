@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from merging.diagnostics import Diagnosis
+    from merging.diagnostics.entries import Histogram
+    from merging.figures import Picture
     from merging.hub import Verified
 
 Result = TypeVar("Result")
@@ -200,6 +202,13 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
         out.print(*([] if number == 0 else [""]), shown_now, sep="\n")
 
 
+def print_histogram(found: "Histogram") -> None:
+    from merging.diagnostics.tables import histogram_table
+    from merging.figures import histogram_sentence
+
+    console(to_stderr=False).print(histogram_table(found), "", histogram_sentence(found), sep="\n", markup=False)
+
+
 def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
@@ -209,9 +218,20 @@ def write_text(path: Path, text: str) -> None:
 
 def write_plots(diagnosis: "Diagnosis", folder: Path) -> None:
     """Pictures into a folder; what each of them shows is said in a line."""
-    from merging.figures import pictures, write_pictures
+    from merging.figures import pictures
 
-    found = pictures(diagnosis)
+    put_pictures(pictures(diagnosis), folder)
+
+
+def write_plot(histogram: "Histogram", folder: Path) -> None:
+    from merging.figures import delta_histogram
+
+    put_pictures([delta_histogram(histogram)], folder)
+
+
+def put_pictures(found: "Sequence[Picture]", folder: Path) -> None:
+    from merging.figures import write_pictures
+
     try:
         paths = write_pictures(found, folder)
     except OSError as e:

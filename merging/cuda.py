@@ -1,12 +1,13 @@
 """Blocks on a CUDA GPU: pinned buffers, and one stream for each thread, so that copies overlap with computing."""
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
+from merging.errors import MergeError
 from merging.methods.arrays import Array, Bytes
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -27,12 +28,24 @@ class Gpu:
     def is_cuda(self) -> bool:
         return self.name.startswith("cuda")
 
-    def working(self) -> AbstractContextManager[object]:
-        if not self.is_cuda:  # tests run the same steps on torch's CPU
-            return torch.inference_mode()
-        if not hasattr(self.streams, "own"):
+    @property
+    def room(self) -> int | None:
+        """Bytes that are free, less a fifth for what others take meanwhile and torch's own; None where nobody knows."""
+        return torch.cuda.mem_get_info(self.name)[0] * 4 // 5 if self.is_cuda else None
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        if self.is_cuda and not hasattr(self.streams, "own"):
             self.streams.own = torch.cuda.Stream(self.name)  # type: ignore[no-untyped-call]
-        return torch.cuda.stream(self.streams.own)
+        # Tests run the same steps on torch's CPU.
+        with torch.cuda.stream(self.streams.own) if self.is_cuda else torch.inference_mode():
+            try:
+                yield
+            except torch.OutOfMemoryError:
+                raise MergeError(
+                    f"{self.name} has too little free memory for the blocks of this merge. Give the merge less memory, "
+                    "end what else uses the GPU, or use the device cpu."
+                ) from None
 
     def widen(
         self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False

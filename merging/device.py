@@ -31,8 +31,13 @@ class Device(Protocol):
         """Memory to read blocks into, from a page's start on."""
         ...
 
+    @property
+    def room(self) -> int | None:
+        """Bytes of memory of its own that blocks may take; None where it has none."""
+        ...
+
     def working(self) -> AbstractContextManager[object]:
-        """What one thread does with one block goes inside this."""
+        """What one thread does with one block goes inside this. Raises MergeError where its memory is too small."""
         ...
 
     def widen(
@@ -66,6 +71,7 @@ class Cpu:
     """The machine's own cores, through Numba."""
 
     name: str = "cpu"
+    room: None = None
 
     def buffer(self, nbytes: int) -> Bytes:
         space = np.empty(nbytes + PAGE, np.uint8)

@@ -6,36 +6,42 @@ of it, throw out what others need, and copy. Where a file system cannot do witho
 
 import errno
 import fcntl
+import hashlib
 import mmap
 import os
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BUFFER = 8 << 20  # two of them: one is filled while the other is on its way
+BUFFER = 4 << 20
+BUFFERS = 4  # one is filled while the others are hashed and on their way
+WRITES = 2  # at once: disks take two together faster than one after the other (benchmarks/LOG.md)
 ALIGNED = 4096  # what disks want lengths and offsets to be multiples of
 CANNOT = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
 @dataclass(slots=True)
 class DirectFile:
-    """Raises OSError from any call, for what went wrong in the one before as well."""
+    """Hashed on the way. Raises OSError from any call, for what went wrong in those before as well."""
 
     path: Path
     nbytes: int
     handle: int = -1
-    buffers: list[mmap.mmap] = field(default_factory=list)  # begin on a page, which disks want too
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    buffers: deque[mmap.mmap] = field(default_factory=deque)  # begin on a page, which disks want too
     filled: int = 0  # of the first buffer
     sent: int = 0  # bytes of the file
-    sending: Future[None] | None = None
-    thread: ThreadPoolExecutor | None = None
+    sending: deque[tuple[Future[None], Future[None]]] = field(default_factory=deque)  # the oldest first
+    hashing: ThreadPoolExecutor | None = None
+    writing: ThreadPoolExecutor | None = None
 
     def open(self) -> None:
         """Reserve the whole file, so that a disk that cannot hold it says so now."""
         self.handle = open_direct(self.path)
         reserve(self.handle, self.nbytes)
-        self.buffers = [mmap.mmap(-1, BUFFER) for _ in range(2)]
-        self.thread = ThreadPoolExecutor(1, "write")
+        self.buffers.extend(mmap.mmap(-1, BUFFER) for _ in range(BUFFERS))
+        self.hashing, self.writing = ThreadPoolExecutor(1, "hash"), ThreadPoolExecutor(WRITES, "write")
 
     def write(self, data: memoryview) -> None:
         """Append."""
@@ -48,32 +54,37 @@ class DirectFile:
                 self.send(BUFFER)
 
     def send(self, length: int) -> None:
-        """Have the first buffer written, and go on with the other one as soon as that is free."""
-        assert self.thread is not None, "the file is not open"
-        self.wait()
-        self.sending = self.thread.submit(write_all, self.handle, memoryview(self.buffers[0])[:length], self.sent)
-        self.buffers.reverse()
+        """Have the first buffer hashed and written, and go on with the next one as soon as that is free."""
+        assert self.hashing is not None and self.writing is not None, "the file is not open"
+        data = memoryview(self.buffers[0])
+        hashed = self.hashing.submit(self.digest.update, data[: self.filled])
+        self.sending.append((hashed, self.writing.submit(write_all, self.handle, data[:length], self.sent)))
+        self.buffers.rotate(-1)
         self.sent += length
         self.filled = 0
+        self.wait(BUFFERS - 1)
 
-    def wait(self) -> None:
-        if self.sending is not None:
-            self.sending.result()
-            self.sending = None
+    def wait(self, most: int) -> None:
+        """Until no more than so many buffers are on their way."""
+        while len(self.sending) > most:
+            for step in self.sending.popleft():
+                step.result()
 
-    def finish(self) -> None:
-        """Bring all of it to the disk, and cut off what the last write was rounded up by."""
+    def finish(self) -> str:
+        """Bring all of it to the disk, and cut off what the last write was rounded up by. The SHA-256."""
         if self.filled:
             self.send(-(-self.filled // ALIGNED) * ALIGNED)
-        self.wait()
+        self.wait(0)
         os.ftruncate(self.handle, self.nbytes)
         os.fsync(self.handle)
         self.close()
+        return self.digest.hexdigest()
 
     def close(self) -> None:
-        if self.thread is not None:
-            self.thread.shutdown()
-            self.thread = None
+        for pool in (self.hashing, self.writing):
+            if pool is not None:
+                pool.shutdown()
+        self.hashing = self.writing = None
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1

@@ -102,8 +102,9 @@ def merge(
     options, started = options or Options(), now()
     check_place(out)
     device = choose_device(options.device)
+    memory_bytes = min(options.memory_bytes, device.room or options.memory_bytes)
     plan = make_plan(
-        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=options.memory_bytes, threads=options.cores,
+        recipe, checkpoints, shard_bytes=options.shard_bytes, memory_bytes=memory_bytes, threads=options.cores,
         gpu=device.name != "cpu",
     )  # fmt: skip
     used = {model: checkpoints[model] for model in plan.models}

@@ -5,6 +5,7 @@ imported when something is drawn, and without pyplot: there is no global state.
 """
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from merging.diagnostics.diagnosis import AROUND, Diagnosis
 from merging.diagnostics.entries import Histogram
 from merging.diagnostics.numbers import Part, energy_null
 from merging.diagnostics.sums import SHARES
+from merging.diagnostics.tables import merge_sentence
 from merging.roles import ROLES, Role
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def pictures(diagnosis: Diagnosis, *, dark: bool = False) -> list[Picture]:
     if diagnosis.has_base:
         drawn += [size_map, energy_curve]
         drawn += [conflict_map] if len(diagnosis.models) > 1 else []
+        drawn += [merge_map] if diagnosis.whole.merged is not None else []
     return [draw(diagnosis, dark=dark) for draw in drawn]
 
 
@@ -134,6 +137,24 @@ def conflict_sentence(diagnosis: Diagnosis) -> str:
     else:
         meaning = "as unrelated task vectors do, which by itself is no reason to choose a method that votes on signs"
     return f"Weighted by magnitude {whole:.1%} goes against each other, beside 50 % by chance: {meaning}."
+
+
+def merge_map(diagnosis: Diagnosis, *, dark: bool = False) -> Picture:
+    """How far the planned merge lies from the base, for every role in every layer, beside unrelated parents."""
+    grids = [(f"planned merge ({diagnosis.method})", grid(diagnosis, merged_in))]
+    if diagnosis.whole.merged_null is not None:
+        grids.append(("if its parents were unrelated", grid(diagnosis, merged_null_in)))
+    title = "How far the planned merge lies from the base, as a share of its norm"
+    return Picture("merge-by-layer-and-role", title, merge_sentence(diagnosis),
+                   heat_maps(diagnosis, grids, title, ink_of(dark), middle=None))  # fmt: skip
+
+
+def merged_in(part: Part) -> float | None:
+    return part.merged
+
+
+def merged_null_in(part: Part) -> float | None:
+    return part.merged_null
 
 
 def grid(diagnosis: Diagnosis, value: Callable[[Part], float | None]) -> list[list[float | None]]:
@@ -338,15 +359,11 @@ def delta_histogram(found: Histogram, *, dark: bool = False) -> Picture:
     import numpy as np
 
     ink, title = ink_of(dark), f"Changes in {found.tensor}"
-    down = len(found.models) + (found.after is not None)
-    figure = new_figure(7.2, 1.4 + 1.15 * down, ink, title)
-    axes = figure.subplots(down, 1, sharex=True, squeeze=False)[:, 0]
-    before = zip(found.models, found.before, found.zeros, strict=True)
-    rows = [(name, row, zero, ink.of(i)) for i, (name, row, zero) in enumerate(before)]
-    if found.after is not None:
-        rows.append((f"after {found.method}", found.after, found.zeros_after or 0.0, ink.high))
+    figure = new_figure(7.2, 1.4 + 1.15 * len(found.rows), ink, title)
+    axes = figure.subplots(len(found.rows), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.array(found.edges)
-    for ax, (name, row, zero, colour) in zip(axes, rows, strict=True):
+    for number, (ax, (name, row, zero)) in enumerate(zip(axes, found.rows, strict=True)):
+        colour = ink.of(number) if number < len(found.models) else ink.high
         ax.bar((edges[:-1] + edges[1:]) / 2, 100 * np.array(row), width=np.diff(edges), color=colour)
         ax.text(0.01, 0.82, name, transform=ax.transAxes, fontsize=9, color=colour, weight="bold")
         ax.text(0.99, 0.82, f"{zero:.1%} unchanged", transform=ax.transAxes, fontsize=8, color=ink.quiet, ha="right")
@@ -356,7 +373,12 @@ def delta_histogram(found: Histogram, *, dark: bool = False) -> Picture:
         "difference from the base; the outermost bars hold what lies beyond", fontsize=9, color=ink.quiet
     )
     axes[len(axes) // 2].set_ylabel("share of the entries, %", fontsize=9, color=ink.quiet)
-    return Picture("changes", title, histogram_sentence(found), figure)
+    return Picture(changes_name(found.tensor), title, histogram_sentence(found), figure)
+
+
+def changes_name(tensor: str) -> str:
+    """Of its file, without the ending: a name of a tensor may hold anything."""
+    return f"changes-{re.sub(r'[^A-Za-z0-9_.-]', '_', tensor)[:150]}"
 
 
 def histogram_sentence(found: Histogram) -> str:

@@ -28,11 +28,12 @@ from merging.methods import METHODS, Method
 from merging.methods.arrays import Array, Bytes, Found, Measured
 from merging.methods.chance import Chance
 from merging.methods.spec import Block, Pass, compute
+from merging.methods.stored import plain
 from merging.plan import Plan, Step, make_plan
 from merging.recall import Recall
 from merging.recipe import ModelRef, Recipe, all_models
 from merging.schedule import keep_freed_memory
-from merging.soundness import check_output
+from merging.soundness import Merged, check_output
 from merging.totals import Total
 
 UNLIMITED = 2**60  # bytes: all is in memory, and nothing is written
@@ -193,10 +194,17 @@ class Part:
             copy_whole(self.work, into)
             return
 
+        def computed(part: Part, begin: int, end: int) -> Array:
+            return compute(self.work.method, part.widened(begin, end), measured, step.settings)
+
+        def again() -> Iterator[Merged]:
+            whole = Part(self.work, 0, step.numel)
+            return ((begin, plain(computed(whole, begin, end))) for begin, end in whole.grains())
+
         def merge(stretches: Sequence[Stretch]) -> Iterator[Array]:
             for begin, end in stretches:
-                wide = compute(self.work.method, self.widened(begin, end), measured, step.settings)
-                check_output(step, self.work.device.narrow(wide, step.dtype, into[begin * size : end * size]))
+                wide = computed(self, begin, end)
+                check_output(step, self.work.device.narrow(wide, step.dtype, into[begin * size : end * size]), again)
                 yield wide
 
         in_stretches(self.grains(), merge)

@@ -1,7 +1,7 @@
 """Numbers that are not finite: refused on the way in, and on the way out where they would be new."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,10 +10,12 @@ from merging.checkpoint import Checkpoint
 from merging.device import STORED, Cpu
 from merging.errors import MergeError
 from merging.header import TensorInfo
-from merging.methods.arrays import bytes_of
+from merging.methods.arrays import Array, bytes_of
 from merging.plan import Step
 
 OVERFLOWS_AT = {"BF16": float.fromhex("0x1.ffp127"), "F16": 65520.0, "F32": math.inf}  # rounds to infinity from here on
+
+Merged = tuple[int, Array]  # part of a tensor: its first element, and float32 numbers before they are rounded
 
 
 def refuse_non_finite(step: Step, checkpoints: Sequence[Checkpoint]) -> None:
@@ -48,10 +50,23 @@ def first_non_finite(info: TensorInfo, checkpoint: Checkpoint) -> tuple[int, int
     return first, count
 
 
-def check_output(step: Step, largest: float) -> None:
-    """Refuse numbers that the output type cannot hold."""
-    if largest >= OVERFLOWS_AT[step.dtype]:
-        wider = "Write bfloat16 or float32 (out_dtype), or use" if step.dtype == "F16" else "Use"
-        raise MergeError(
-            f"{step.name!r} reaches {largest:g} when merged, more than {step.dtype} holds. {wider} smaller weights."
-        )
+def check_output(step: Step, largest: float, again: Callable[[], Iterator[Merged]]) -> None:
+    """Refuse numbers that the output type cannot hold; `again` merges all of the tensor once more, to count them."""
+    limit = OVERFLOWS_AT[step.dtype]
+    if largest < limit:
+        return
+    first, count, most = -1, 0, largest
+    for at, wide in again():
+        magnitudes = np.abs(wide)
+        magnitudes[np.isnan(magnitudes)] = np.inf  # of infinities that cancelled
+        if len(found := np.flatnonzero(magnitudes >= limit)):
+            first = at + int(found[0]) if first < 0 else first
+            count += len(found)
+            most = max(most, float(magnitudes.max()))
+    told = f"{step.name!r} reaches {most:g} when merged, more than {step.dtype} holds"
+    if not count:
+        raise MergeError(f"{told}, but not when it is read again: what was read first had changed. Merge again.")
+    wider = "Write bfloat16 or float32 (out_dtype), or use" if step.dtype == "F16" else "Use"
+    raise MergeError(
+        f"{told}: it would have {numbers(count)} infinite, the first at index {first:,}. {wider} smaller weights."
+    )

@@ -1,7 +1,6 @@
 """Write safetensors files at offsets known beforehand, whole and on the disk."""
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -46,14 +45,13 @@ def check_space(out: Path, needed: int) -> None:
 
 @dataclass(slots=True)
 class ShardFile:
-    """One safetensors file, put together from blocks that come in any order, and hashed on the way."""
+    """One safetensors file, put together from blocks that come in any order."""
 
     path: Path
     header: bytes
     nbytes: int
     written: int = 0  # bytes from the start without a gap
     ahead: dict[int, memoryview] = field(default_factory=dict)  # what came too early, by its place in the file
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     file: DirectFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +68,6 @@ class ShardFile:
         if len(data):
             self.ahead[start] = data
         while (following := self.ahead.pop(self.written, None)) is not None:
-            self.digest.update(following)
             with writing(self.path):
                 self.file.write(following)
             self.written += len(following)
@@ -79,8 +76,7 @@ class ShardFile:
         """Bring the file to the disk; its SHA-256."""
         assert self.written == self.nbytes, f"{self.path} has a gap at byte {self.written}"
         with writing(self.path):
-            self.file.finish()
-        return self.digest.hexdigest()
+            return self.file.finish()
 
     def close(self) -> None:
         self.file.close()

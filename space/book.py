@@ -49,6 +49,7 @@ class Progress:
     done: int  # answers, of which there is one for each prompt and pane
     total: int
     note: str
+    panes: tuple[str, ...]
     rows: tuple[Result, ...]
 
 
@@ -112,9 +113,9 @@ def run_book(
     for number, asked in order(len(rows), panes, together):
         title = f"Prompt {number + 1} of {len(rows)}" + (f", {asked[0]}" if len(asked) < len(panes) else "")
         for note in answer(rows[number], asked, ask):
-            yield Progress(done, total, f"{title}. {note}".rstrip(". ") + ".", tuple(rows))
+            yield Progress(done, total, f"{title}. {note}".rstrip(". ") + ".", tuple(panes), tuple(rows))
         done += len(asked)
-        yield Progress(done, total, f"{title}.", tuple(rows))
+        yield Progress(done, total, f"{title}.", tuple(panes), tuple(rows))
 
 
 def order(count: int, panes: Sequence[str], together: Callable[[], bool]) -> Iterator[tuple[int, Sequence[str]]]:

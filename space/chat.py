@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -44,14 +44,20 @@ def alone(models: Sequence[Loaded]) -> Speaker:
     return Speaker(one.model, one.tokenizer)
 
 
+# One that is in memory already, for as long as it is needed, for whoever has the turn. May raise MergeError.
+Speaking = Callable[["Talk"], AbstractContextManager[Speaker]]
+
+
 @dataclass(frozen=True, slots=True)
 class Pane:
     """Who answers. `files` finds the folders of its models, fetching them where needed, and says how far it is; in
-    doing so it may raise MergeError when this caller may not have them. `join` makes one speaker of the models."""
+    doing so it may raise MergeError when this caller may not have them. `join` makes one speaker of the models.
+    Where there is `speaking` it answers, and there are no files."""
 
     label: str
     files: Callable[[Callable[[str], None]], Sequence[Path]]
     join: Callable[[Sequence[Loaded]], Speaker] = alone
+    speaking: Speaking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +157,10 @@ class Chats:
         try:
             parts = self.find(talk, panes, conversations)
             with self.turns.turn(lambda ahead: talk.say(waiting_note(ahead))):
-                answer = self.answer_within_memory if self.gpu is None else partial(self.answer_elsewhere, self.gpu)
-                answer(talk, parts, options)
+                here = {v: part for v, part in parts.items() if self.gpu is None or part.pane.speaking}
+                if self.gpu is not None:
+                    self.answer_elsewhere(self.gpu, talk, without(parts, here), options)
+                self.answer_within_memory(talk, here, options)
         except Stopped:
             pass
         except Exception:  # as above: whatever happens, the stream ends
@@ -229,14 +237,18 @@ class Chats:
             speakers: dict[Voice, Speaker] = {}
             for voice, part in parts.items():
                 with talk.explained(voice):
-                    self.teller(talk, voice)("Loading")
-                    models = [held.enter_context(self.models.borrowed(folder)) for folder in part.folders]
-                    speakers[voice] = part.pane.join(models)
+                    self.teller(talk, voice)("Merging" if part.pane.speaking else "Loading")
+                    speakers[voice] = self.speaker(part, talk, held)
             if not speakers:
                 return
             with ThreadPoolExecutor(len(speakers), "answer") as pool:
                 for voice, speaker in speakers.items():
                     pool.submit(self.speak, talk, voice, speaker, parts[voice].messages, options)
+
+    def speaker(self, part: Part, talk: Talk, held: ExitStack) -> Speaker:
+        if part.pane.speaking is not None:
+            return held.enter_context(part.pane.speaking(talk))
+        return part.pane.join([held.enter_context(self.models.borrowed(folder)) for folder in part.folders])
 
     def speak(self, talk: Talk, voice: Voice, speaker: Speaker, messages: list[Message], options: ChatOptions) -> None:
         with talk.explained(voice):
@@ -248,6 +260,10 @@ class Chats:
 
 def one_by_one(parts: Parts) -> list[Parts]:
     return [{voice: part} for voice, part in parts.items()]
+
+
+def without(parts: Parts, others: Parts) -> Parts:
+    return {voice: part for voice, part in parts.items() if voice not in others}
 
 
 def waiting_note(ahead: int) -> str:

@@ -1,7 +1,7 @@
 """What was said so far, in turns: one prompt, and the answer of each pane that was there to hear it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluation.prompt import Message
 from space.reply import Reply
@@ -13,6 +13,7 @@ class Turn:
 
     prompt: str
     answers: Mapping[str, Reply]
+    recipe: str = ""  # of the merge in memory, if that was asked: it moves from turn to turn
 
 
 Conversation = tuple[Turn, ...]
@@ -40,9 +41,11 @@ def shown(said: Conversation, pane: str) -> list[Message]:
     return [message for turn in heard(said, pane) for message in messages(turn, pane)]
 
 
-def answered(said: Conversation, prompt: str, replies: Sequence[Reply], panes: Sequence[str]) -> Conversation:
+def answered(
+    said: Conversation, prompt: str, replies: Sequence[Reply], panes: Sequence[str], recipe: str = ""
+) -> Conversation:
     """One turn more, as far as its answers are."""
-    return (*said, Turn(prompt, dict(zip(panes, replies, strict=True))))
+    return (*said, Turn(prompt, dict(zip(panes, replies, strict=True)), recipe))
 
 
 def before(said: Conversation, pane: str, index: int) -> Conversation:
@@ -59,5 +62,5 @@ def before(said: Conversation, pane: str, index: int) -> Conversation:
 def without(said: Conversation, pane: str) -> Conversation:
     """What the other panes said and heard."""
     return tuple(
-        Turn(turn.prompt, {name: reply for name, reply in turn.answers.items() if name != pane}) for turn in said
+        replace(turn, answers={name: reply for name, reply in turn.answers.items() if name != pane}) for turn in said
     )

@@ -61,8 +61,9 @@ def scaled(value: Value | None, factor: float, one: Input) -> Value:
     return round(value * factor, 6) + 0.0  # not -0
 
 
-def lambdas(recipe: Recipe) -> str:
-    """`pocket-reverse 0.7, pocket-add 0.7`: what tells one merge of the same models from another."""
+def lambdas(recipe: Recipe, *, named: bool = True) -> str:
+    """`pocket-reverse 0.7, pocket-add 0.7`: what tells one merge of the same models from another. `0.7, 0.7` where the
+    models need no naming."""
     method = METHODS[recipe.method]
     param = lambda_param(method)
     if recipe.slices:
@@ -74,5 +75,6 @@ def lambdas(recipe: Recipe) -> str:
     said = []
     for one in merged_inputs(recipe):
         value = one.parameters.get(param.name, recipe.parameters.get(param.name, param.default))
-        said.append(f"{one.model.path.split('/')[-1]} {value:g}" if isinstance(value, int | float) else "by layer")
+        name = f"{one.model.path.split('/')[-1]} " if named else ""
+        said.append(f"{name}{value:g}" if isinstance(value, int | float) else "by layer")
     return ", ".join(said)

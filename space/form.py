@@ -11,6 +11,7 @@ from merging.settings import read_value
 from merging.values import Value, is_plain, plain_tree
 
 HUB_ADDRESS = "https://huggingface.co/"
+MAX_ROWS = 8  # models that the form holds
 
 Kept = Mapping[str, Value | None]  # values that no control can show; None: not given, although a control shows one
 

@@ -12,12 +12,15 @@ from space.settings import Settings
 
 @contextmanager
 def opened(
-    recipe: Recipe, hub: Hub, settings: Settings, *, tick: Callable[[], None] = lambda: None
+    recipe: Recipe, hub: Hub, settings: Settings, *, tick: Callable[[], None] = lambda: None, most: int | None = None
 ) -> Iterator[Mapping[ModelRef, Checkpoint]]:
-    """Every model of the recipe, headers read; closed at the end. What `tick` raises stops the opening at once."""
-    refs = all_models(recipe)
-    if len(refs) > settings.max_models:
-        raise MergeError(f"The recipe names {len(refs)} models; at most {settings.max_models} can be merged here.")
+    """Every model of the recipe, headers read; closed at the end. What `tick` raises stops the opening at once.
+
+    `most` models may be named, if that is not the number of those that can be merged here.
+    """
+    refs, most = all_models(recipe), most or settings.max_models
+    if len(refs) > most:
+        raise MergeError(f"The recipe names {len(refs)} models; at most {most} can be merged here.")
     found = open_models(refs, hub, folders=settings.folders, tick=tick)
     try:
         yield found

@@ -11,11 +11,12 @@ from merging.diagnostics import Diagnosis
 from merging.diagnostics.diagnosis import compare
 from merging.diagnostics.entries import Entries, Histogram, histogram, read_entries
 from merging.errors import MergeError
+from merging.findings import listed
 from merging.plan import Plan
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
 from merging.report import pinned
 from space.inputs import opened
-from space.inspected import files_in, read_diagnosis, without_commits
+from space.inspected import CHANGES, files_in, read_diagnosis, without_commits
 from space.jobs import Job, Jobs
 from space.publication import suggested_name
 from space.settings import Settings
@@ -84,6 +85,12 @@ class Inspections:
         """How the changes of one tensor are spread, before the method of the recipe and after it."""
         with self.asked(id, viewer) as asked:
             return histogram(entries_of(asked, tensor, LOOKED_AT), asked.recipe.method)
+
+    def changes(self, id: str, tensor: str, kind: str, viewer: Viewer) -> bytes:
+        """The same as a file: csv or png."""
+        if kind not in CHANGES:
+            raise MergeError(f"A histogram can be had as {listed(CHANGES)}, not as {kind!r}.")
+        return CHANGES[kind](self.histogram(id, tensor, viewer))
 
     def patch(self, id: str, tensor: str, viewer: Viewer) -> Entries:
         """A few numbers from the middle of a tensor, of every model."""

@@ -10,7 +10,7 @@ from merging.diagnostics import SHARES, Advice, Diagnosis, Pair, Part, nulls
 from merging.diagnostics.advice import ARITHMETIC
 from merging.diagnostics.entries import Histogram
 from merging.diagnostics.numbers import energy_null
-from merging.diagnostics.tables import merge_sentence, number, percent
+from merging.diagnostics.tables import TOLD, merge_sentence, number, percent
 from merging.figures import (
     ROLE_NAMES,
     conflict_sentence,
@@ -20,6 +20,8 @@ from merging.figures import (
     histogram_sentence,
     limits_of,
     mean_conflict,
+    merged_in,
+    merged_null_in,
     roles_of,
     size_in,
     size_sentence,
@@ -30,7 +32,6 @@ from space.words import size
 
 SPACE = "\N{NO-BREAK SPACE}"
 WRITTEN = 14  # layers up to which each cell of a heat map has its number
-TOLD = (0.01, 0.1, 0.2, 0.5)  # of the energy curve, in the table
 KINDS = {".csv": "Every number, one a line (CSV)", ".json": "For programs (JSON)", ".png": "Picture"}
 Grid = Sequence[Sequence[float | None]]
 
@@ -41,6 +42,7 @@ def report(found: Diagnosis, advice: Sequence[Advice], files: Mapping[str, tuple
     if found.has_base:
         drawn += [sizes(found), energy(found)]
         drawn += [conflicts(found)] if len(found.models) > 1 else []
+        drawn += [merged(found)] if found.whole.merged is not None else []
     said = f'{heading(found)}{advised(found, advice)}<div class="figures-grid">{"".join(drawn)}</div>'
     return f'<div class="inspection">{said}{numbers(found)}{downloads(files)}</div>'
 
@@ -126,7 +128,7 @@ def cosine_cell(value: float | None) -> str:
 
 
 def sizes(found: Diagnosis) -> str:
-    grids = [(name, i % 8 + 1, grid(found, partial(size_in, model=i))) for i, name in enumerate(found.names)]
+    grids = [(name, f"c{i % 8 + 1}", grid(found, partial(size_in, model=i))) for i, name in enumerate(found.names)]
     low, high = limits_of(known(cells for _, _, cells in grids), None)
     maps = "".join(heat_map(found, name, colour, cells, low, high) for name, colour, cells in grids)
     drawn = f'<div class="maps">{maps}</div>{scale("hot", percent(low), "", percent(high))}'
@@ -137,10 +139,21 @@ def conflicts(found: Diagnosis) -> str:
     cells = grid(found, mean_conflict)
     low, high = limits_of(known([cells]), nulls.CONFLICT)
     name = "all pairs" if len(found.whole.pairs) > 1 else " and ".join(found.names)
-    drawn = f'<div class="maps">{heat_map(found, name, 0, cells, low, high, middle=nulls.CONFLICT)}</div>'
+    drawn = f'<div class="maps">{heat_map(found, name, "plain", cells, low, high, middle=nulls.CONFLICT)}</div>'
     told = f"{percent(nulls.CONFLICT)} by chance"
     drawn += scale("both", percent(low), told, percent(high))
     return figure("conflict", "How often two pull an entry opposite ways", conflict_sentence(found), drawn)
+
+
+def merged(found: Diagnosis) -> str:
+    """Where the method of the recipe ends, beside where it would with unrelated parents."""
+    grids = [("planned merge", "merged", grid(found, merged_in))]
+    if found.whole.merged_null is not None:
+        grids.append(("if its parents were unrelated", "plain", grid(found, merged_null_in)))
+    low, high = limits_of(known(cells for _, _, cells in grids), None)
+    maps = "".join(heat_map(found, name, colour, cells, low, high) for name, colour, cells in grids)
+    drawn = f'<div class="maps">{maps}</div>{scale("hot", percent(low), "", percent(high))}'
+    return figure("merge", "How far the merge lies from the base, of its norm", merge_sentence(found), drawn)
 
 
 def known(grids: Iterable[Grid]) -> list[float]:
@@ -148,7 +161,7 @@ def known(grids: Iterable[Grid]) -> list[float]:
 
 
 def heat_map(
-    found: Diagnosis, name: str, colour: int, cells: Grid, low: float, high: float, *, middle: float | None = None
+    found: Diagnosis, name: str, colour: str, cells: Grid, low: float, high: float, *, middle: float | None = None
 ) -> str:
     """Layers down, roles across."""
     head = "".join(f'<th scope="col">{escape(ROLE_NAMES.get(role, str(role)))}</th>' for role in roles_of(found))
@@ -161,7 +174,7 @@ def heat_map(
         rows.append(f'<tr><th scope="row">{told}</th>{drawn}</tr>')
     kind = "heat" if few else "heat many"
     return (
-        f'<table class="{kind}"><caption class="{f"c{colour}" if colour else "plain"}">{escape(name)}</caption>'
+        f'<table class="{kind}"><caption class="{colour}">{escape(name)}</caption>'
         f'<thead><tr><th scope="col">layer</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     )
 
@@ -228,12 +241,11 @@ def axes(keep: float) -> str:
     return f'{levels}{ticks}{cut}{words}<text x="190" y="208">largest changes of each tensor</text>'
 
 
-def changes(found: Histogram) -> str:
-    """The changes of one tensor, by model and after the method, on one scale."""
-    before = zip(found.models, found.before, found.zeros, strict=True)
-    rows = [(f"c{i % 8 + 1}", *one) for i, one in enumerate(before)]
-    if found.after is not None:
-        rows.append(("merged", f"after {found.method}", found.after, found.zeros_after or 0.0))
+def changes(found: Histogram, files: Mapping[str, str]) -> str:
+    """The changes of one tensor, by model and after the method, on one scale; by what is said of it, where each of its
+    files is found."""
+    n = len(found.models)
+    rows = [(f"c{i % 8 + 1}" if i < n else "merged", *one) for i, one in enumerate(found.rows)]
     highest = max((max(shares, default=0.0) for _, _, shares, _ in rows), default=0.0) or 1.0
     drawn = "".join(bars(kind, name, shares, zeros, highest) for kind, name, shares, zeros in rows)
     end = found.edges[-1]
@@ -242,7 +254,9 @@ def changes(found: Histogram) -> str:
         return figure(
             "changes", found.tensor, f"No model changed it: {found.looked:,} entries are those of the base.", ""
         )
-    return figure("changes", found.tensor, histogram_sentence(found), f'<div class="bars">{drawn}{axis}</div>')
+    links = "".join(f'<a href="{escape(where)}" download>{escape(said)}</a>' for said, where in files.items())
+    drawn = f'<div class="bars">{drawn}{axis}</div><p class="save">{links}</p>'
+    return figure("changes", found.tensor, histogram_sentence(found), drawn)
 
 
 def bars(kind: str, name: str, shares: Sequence[float], zeros: float, highest: float) -> str:
@@ -265,15 +279,16 @@ def bars(kind: str, name: str, shares: Sequence[float], zeros: float, highest: f
 def numbers(found: Diagnosis) -> str:
     tables = [models_table(found)] if found.has_base else []
     tables += [pairs_table(found)] if found.whole.pairs else []
-    merged = f'<p class="help planned">{escape(merge_sentence(found))}</p>' if found.has_base else ""
-    return f'<section class="group"><h3>The numbers, each over its null value</h3>{"".join(tables)}{merged}</section>'
+    is_told = found.has_base and found.whole.merged is None  # else it stands at the map of it
+    why_not = f'<p class="help planned">{escape(merge_sentence(found))}</p>' if is_told else ""
+    return f'<section class="group"><h3>The numbers, each over its null value</h3>{"".join(tables)}{why_not}</section>'
 
 
 def models_table(found: Diagnosis) -> str:
     null = dict(zip(SHARES, energy_null(), strict=True))
     head = ["Fine-tune", "Relative size", "Unchanged", *(f"Energy, top {100 * s:g}{SPACE}%" for s in TOLD)]
     rows = [
-        (name, i, [(percent(m.size), ""), (percent(m.unchanged), percent(nulls.UNCHANGED)),
+        (name, i, [(percent(m.size), percent(nulls.UNRELATED_SIZE)), (percent(m.unchanged), percent(nulls.UNCHANGED)),
                    *((percent(m.energy[SHARES.index(s)]), percent(null[s])) for s in TOLD)])
         for i, (name, m) in enumerate(zip(found.names, found.whole.models, strict=True))
     ]  # fmt: skip

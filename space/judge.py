@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from evaluation.dials import dials_of
+from evaluation.dials import Dial, dials_of
 from evaluation.held_out import HeldOut, only, parse_held_out, split
 from evaluation.path import between
 from evaluation.statistics import MEASURES
@@ -14,9 +14,10 @@ from evaluation.subject import soup_of
 from merging.checkpoint import Checkpoint
 from merging.compatibility import Check
 from merging.errors import MergeError
+from merging.hub import Hub
 from merging.hub.data_set import is_data_file, read_data_file
 from merging.model_ref import read_model
-from merging.recipe import ModelRef, Recipe, all_models, merged_inputs, parse_recipe, to_yaml
+from merging.recipe import MAX_MODELS, ModelRef, Recipe, all_models, merged_inputs, parse_recipe, to_yaml
 from merging.report import pinned
 from space.inputs import opened
 from space.jobs import Job, Jobs
@@ -53,9 +54,17 @@ class Ask:
     minutes: float = 0  # 0: no limit
     low: float = 0.0
     high: float = 1.2
+    parameter: str = ""  # what a search turns; empty: what the method has for an amount
+    groups: tuple[str, ...] = ()  # of layers, each with values of its own; none: one for all tensors
     first: str = ""  # the ends of a path; empty: the base and a fine-tune
     second: str = ""
+    candidates: tuple[str, ...] = ()  # of a soup; none: the models of the recipe
+    last: int = 0  # so many revisions of the one candidate, the newest first; 0: the candidates themselves
     tasks: tuple[str, ...] = ()  # of the set; none: all
+
+    def dials(self, recipe: Recipe) -> tuple[Dial, ...]:
+        """What a search turns of a recipe. Raises MergeError where that is nothing."""
+        return dials_of(recipe, self.parameter, self.groups, self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +115,10 @@ class Judge:
         self.queue.refuse_too_many(viewer.owner)
         if not set_name:
             raise MergeError("Choose a held-out set first: paste lines, upload a file, or take the sample.")
-        held_out, typed = only(self.held_out(set_name, viewer), ask.tasks), parse_recipe(recipe_yaml)
-        refuse_odd(ask, held_out, typed)
-        used = used_recipe(typed, ask)
-        with opened(used, self.hub_for(viewer.token).hurried(), self.settings) as checkpoints:
+        refuse_odd(ask, only(self.held_out(set_name, viewer), ask.tasks))
+        hub = self.hub_for(viewer.token).hurried()
+        typed, used = self.recipes(recipe_yaml, ask, hub)
+        with opened(used, hub, self.settings, most=most_models(self.settings, ask.what)) as checkpoints:
             self.refuse(used, checkpoints, ask.what)
             exact = pinned(used, checkpoints)
         payload = {
@@ -117,6 +126,34 @@ class Judge:
             "rows": [str(one) for one in rows_of(typed)],
         }  # fmt: skip
         return self.send(viewer, "judge", f"{WHATS[ask.what]}: {title_of(used, ask)}", payload)
+
+    def recipes(self, text: str, ask: Ask, hub: Hub) -> tuple[Recipe, Recipe]:
+        """The recipe that lists the models, each with its colour; and what is merged, which names all that are needed.
+
+        A soup of candidates that are named asks nothing of the recipe on the page.
+        """
+        if ask.what == "soup":
+            used = soup_of(self.candidates(text, ask, hub))
+            return used if ask.candidates or ask.last else parse_recipe(text), used
+        typed = parse_recipe(text)
+        if ask.what == "search":
+            ask.dials(typed)
+        return typed, between(*ends_of(typed, ask), 0.5) if ask.what == "path" else typed
+
+    def candidates(self, text: str, ask: Ask, hub: Hub) -> list[ModelRef]:
+        """The models that a soup is chosen from: those that are named or those of the recipe, or the last revisions of
+        the one that is."""
+        named = [read_model(one, f"Candidate {i}") for i, one in enumerate(ask.candidates, 1)]
+        found = list(dict.fromkeys(named or (one.model for one in merged_inputs(parse_recipe(text)))))
+        most = self.settings.max_candidates
+        if ask.last and len(found) != 1:
+            raise MergeError(f"The last revisions are those of one model; here are {len(found)}. Name one candidate.")
+        if not 2 <= (count := ask.last or len(found)) <= most:
+            raise MergeError(f"A soup is chosen from 2 to {most} models here, not {count}. Name others, or so many of "
+                             f"the last revisions of one; the command line takes up to {MAX_MODELS}.")  # fmt: skip
+        if not ask.last:
+            return found
+        return [ModelRef(found[0].path, sha) for sha in hub.revisions(found[0], ask.last)]
 
     def refuse(self, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], what: What) -> None:
         """Of a path one wants to see whether its ends belong together; the others need it."""
@@ -169,10 +206,11 @@ def read_ask(raw: Mapping[str, Any]) -> Ask:
     """From JSON; a question from another version of the app has what it has."""
     known = {one.name for one in fields(Ask)}
     given = {name: value for name, value in raw.items() if name in known}
-    return Ask(**{**given, "tasks": tuple(given.get("tasks", ()))})
+    listed = {name: tuple(given.get(name, ())) for name in ("tasks", "candidates", "groups")}
+    return Ask(**{**given, **listed})
 
 
-def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
+def refuse_odd(ask: Ask, held_out: HeldOut) -> None:
     """What can be said before anything is opened."""
     if ask.what not in WHATS or ask.score not in MEASURES or ask.sampler not in SAMPLERS:
         raise MergeError(f"There is no {ask.what!r} by {ask.score!r} with {ask.sampler!r}. Choose from the lists.")
@@ -185,19 +223,11 @@ def refuse_odd(ask: Ask, held_out: HeldOut, recipe: Recipe) -> None:
             raise MergeError(f"{ask.trials} trials were asked for; 1 to {MAX_TRIALS} can be made at a time.")
         if not 0 <= ask.minutes <= MAX_MINUTES:
             raise MergeError(f"{ask.minutes:g} minutes were given; a search may take up to {MAX_MINUTES}.")
-        dials_of(recipe, low=ask.low, high=ask.high)
 
 
-def used_recipe(recipe: Recipe, ask: Ask) -> Recipe:
-    """What is merged, which names all models that are needed."""
-    if ask.what == "path":
-        return between(*ends_of(recipe, ask), 0.5)
-    if ask.what == "soup":
-        models = [one.model for one in merged_inputs(recipe)]
-        if len(set(models)) < 2:
-            raise MergeError("A soup needs two models or more. Add a model to the recipe.")
-        return soup_of(list(dict.fromkeys(models)))
-    return recipe
+def most_models(settings: Settings, what: str) -> int:
+    """What one question may read."""
+    return settings.max_candidates if what == "soup" else settings.max_models
 
 
 def ends_of(recipe: Recipe, ask: Ask) -> tuple[ModelRef, ModelRef]:
@@ -220,6 +250,8 @@ def rows_of(recipe: Recipe) -> list[ModelRef]:
 
 
 def title_of(recipe: Recipe, ask: Ask) -> str:
+    if ask.what == "soup" and ask.last:
+        return f"{recipe.models[0].model.path.rpartition('/')[2]}, last {ask.last}"
     if ask.what == "path":
         return " to ".join(one.model.path.rpartition("/")[2] for one in recipe.models)
     return suggested_name(recipe)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from evaluation.bench import SHARE, Bench
 from evaluation.cache import Cache
-from evaluation.dials import dials_of, turned, values_in
+from evaluation.dials import turned, values_in
 from evaluation.held_out import HeldOut, only, split
 from evaluation.marks import Marks, of_task, tasks_of
 from evaluation.objective import Objective
@@ -19,12 +19,12 @@ from evaluation.scoring import Scoring
 from evaluation.search import Budget, Found, Search, Trial, pareto, run_search, studied, trials_of
 from evaluation.soup import Soup, Tried, greedy_soup
 from evaluation.statistics import MEASURES, Measure, compare
-from evaluation.subject import Subject, compared, model_alone, soup_of, uniform_soup
+from evaluation.subject import Subject, beside, compared, soup_of
 from merging.checks.cost import available_memory
-from merging.recipe import Recipe, all_models, parse_recipe, to_yaml
+from merging.recipe import Recipe, parse_recipe, to_yaml
 from space.inputs import opened
 from space.jobs import Cancelled, Job
-from space.judge import ANSWER, ENOUGH, Ask, read_ask
+from space.judge import ANSWER, ENOUGH, Ask, most_models, read_ask
 from space.judge_shelf import Shelf, tidy
 from space.room import Room
 from space.settings import Settings, kept_seconds
@@ -34,6 +34,7 @@ from space.zero_gpu import own_device
 
 Result = TypeVar("Result")
 UNITS = 10_000  # of progress, in all
+TOLD = 6  # values of the best trial, at most, in the line that says how far it is
 MERGE, GIVEN = "The merge", "The recipe as it was"
 COLOURS = {GIVEN: "other", "uniform soup": "other", "logit ensemble": "ensemble"}
 
@@ -187,7 +188,8 @@ class Judging:
         teller.write()
         report.progress(0, UNITS, "Opening the models")
         hub = self.hub_for(report.secret or token_here(self.settings))
-        with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
+        most = most_models(self.settings, ask.what)
+        with opened(recipe, hub, self.settings, tick=report.check, most=most) as checkpoints:
             memory = min(int(SHARE * available_memory()), self.settings.chat_memory_bytes)
             scratch = report.folder / "scratch"
             scratch.mkdir(exist_ok=True, mode=0o700)
@@ -249,8 +251,8 @@ def path(sitting: Sitting) -> None:
 
 def soup(sitting: Sitting) -> None:
     parts = split(sitting.held_out)
-    models = [one.model for one in sitting.recipe.models]
-    sitting.teller.parts = 2 * len(models) + len(models) + 2
+    models, others = [one.model for one in sitting.recipe.models], beside(sitting.recipe)
+    sitting.teller.parts = 2 * len(models) + 1 + len(others)
     with sitting.teller.report.turn():
         sitting.bench.in_memory(soup_of(models))  # all at once, or each would be read again for the next
     answer, objective = sitting.teller.answer, sitting.objective
@@ -265,8 +267,7 @@ def soup(sitting: Sitting) -> None:
     members = [one.model for one in sitting.typed.models if str(one.model) in {sitting.names[name] for name in mine}]
     answer |= {"recipe": to_yaml(soup_of(members)), "value": found.value, "uniform": found.uniform,
                "members": [str(one) for one in members]}  # fmt: skip
-    subjects = [Subject("greedy soup", found.recipe), uniform_soup(sitting.recipe), *map(model_alone, models)]
-    sitting.scored(subjects, parts.report, "report")
+    sitting.scored([Subject("greedy soup", found.recipe), *others], parts.report, "report")
 
 
 def parts_tree(validation: HeldOut, report: HeldOut) -> dict[str, int]:
@@ -276,17 +277,17 @@ def parts_tree(validation: HeldOut, report: HeldOut) -> dict[str, int]:
 def search(sitting: Sitting) -> None:
     """New trials, after those of the same search before; then the part that was not chosen by reports."""
     ask, teller, parts = sitting.ask, sitting.teller, split(sitting.held_out)
-    dials = dials_of(sitting.recipe, low=ask.low, high=ask.high)
+    dials = ask.dials(sitting.recipe)
     steps = max(2, int(ask.trials ** (1 / len(dials)) + 1e-9))
     asked = Search(sitting.recipe, dials, sitting.objective, ask.sampler, steps)  # type: ignore[arg-type]
     with studied(asked, parts.validation, sitting.shelf.trials) as study:
         known: list[Trial] = trials_of(study)
-    subjects = 3 + len(all_models(sitting.recipe))
-    earlier, teller.parts = len(known), ask.trials + subjects
-    labels = [f"{dial.parameter}{f' of {sitting.names[str(dial.model)]}' if dial.model else ''}" for dial in dials]
+    start, others = Subject(GIVEN, sitting.recipe), beside(sitting.recipe)
+    earlier, teller.parts = len(known), ask.trials + 2 + len(others)
     colours = [sitting.colour_of(sitting.names[str(dial.model)]) if dial.model else "merged" for dial in dials]
     teller.answer |= {
-        "dials": labels, "colours": colours, "objective": str(sitting.objective), "earlier": earlier,
+        "dials": [sitting.as_typed(dial.name) for dial in dials], "colours": colours,
+        "objective": str(sitting.objective), "earlier": earlier,
         "more_is_better": sitting.objective.measure.more_is_better, "measure": ask.score,
         "parts": parts_tree(parts.validation, parts.report), "trials": [asdict(one) for one in known],
     }  # fmt: skip
@@ -299,9 +300,8 @@ def search(sitting: Sitting) -> None:
             raise Cancelled from None
     tell_best(sitting, Found(asked, tuple(known), earlier))
     best = Subject("best found", Found(asked, tuple(known), earlier).recipe)
-    teller.doing, teller.parts = "On the report part: ", teller.done + subjects
-    others = [one for one in compared(best)[1:] if one.kind == "model"]
-    sitting.scored([best, Subject(GIVEN, sitting.recipe), *others], parts.report, "report")
+    teller.doing, teller.parts = "On the report part: ", teller.done + 2 + len(others)
+    sitting.scored([best, start, *others], parts.report, "report")
 
 
 class Enough(Exception):
@@ -327,18 +327,17 @@ def keep_trial(sitting: Sitting, asked: Search, known: list[Trial], trial: Trial
 
 
 def tell_best(sitting: Sitting, found: Found) -> None:
-    """The best so far, what its recipe is, and what trades one task for another."""
+    """The best so far, what its recipe is, and what trades one task for another, for every two of them."""
     answer, best = sitting.teller.answer, found.best
-    dials = dials_of(sitting.typed, low=sitting.ask.low, high=sitting.ask.high)
+    dials = sitting.ask.dials(sitting.typed)
     answer |= {"best": best.number, "recipe": to_yaml(turned(sitting.typed, dials, best.values))}
     at_start = values_in(sitting.recipe, found.search.dials)
     answer["given"] = next((one.value for one in found.trials if one.values == at_start), None)
     tasks = list(best.tasks)
     pairs = [(a, b) for i, a in enumerate(tasks) for b in tasks[i + 1 :]]
-    fronts = {pair: [one.number for one in pareto(found, *pair)] for pair in pairs}
-    widest = max(fronts, key=lambda pair: len(fronts[pair]), default=None)
-    answer["front"] = {"tasks": list(widest), "trials": fronts[widest]} if widest else None
-    sitting.teller.doing = f"Best so far {best.value:.3g} at {', '.join(f'{v:g}' for v in best.values)}. "
+    answer["fronts"] = [{"tasks": pair, "trials": [one.number for one in pareto(found, *pair)]} for pair in pairs]
+    at = f" at {', '.join(f'{v:g}' for v in best.values)}" if len(best.values) <= TOLD else ""
+    sitting.teller.doing = f"Best so far {best.value:.3g}{at}. "
 
 
 RUNS: Mapping[str, Callable[[Sitting], None]] = {"score": score, "path": path, "soup": soup, "search": search}

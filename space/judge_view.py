@@ -1,5 +1,6 @@
 """What the Judge stage shows, as HTML: values in, text out. Everything that comes from outside is escaped here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from evaluation.held_out import EVERYTHING, HeldOut
 from evaluation.statistics import MEASURES
 from space import view
+from space.form import MAX_ROWS
 from space.jobs import Job
 from space.judge_charts import Bar, Dot, bars, curve, plane
 from space.words import STATES, count, duration
@@ -25,12 +27,15 @@ EMPTY = view.empty(
 ABOUT = {
     "score": "The merge of the recipe as it stands, made in memory, beside its base and parents, their uniform soup "
     "and their logit ensemble. When this merge is made, Publish offers to put its scores into the card.",
-    "search": "Lambdas are chosen on one half of the set; the other half, which no trial sees, reports them.",
+    "search": "Lambdas, or other numbers of the method, are chosen on one half of the set; the other half, which no "
+    "trial sees, reports them.",
     "path": "The loss at 7 points of the straight line between two models, beside the chord that one would expect.",
     "soup": "Begins with the best model alone and keeps each other that does not make it worse, on one half of the "
-    "set; the other half reports.",
+    "set; the other half reports. Candidates are the models of the recipe, others that you name, or the last states of "
+    "one repo.",
 }  # fmt: skip
-COLUMNS = ("nll", "exact", "accuracy", "ece")
+COMMIT = re.compile(r"@([0-9a-f]{7})[0-9a-f]{33}\b")
+COLUMNS = ("nll", "exact", "accuracy", "ece", "perplexity")
 
 
 def set_card(held_out: HeldOut | None) -> str:
@@ -54,12 +59,14 @@ def task_choices(held_out: HeldOut) -> list[tuple[str, str]]:
     return counts if len(counts) > 1 else []
 
 
-def panel(job: Job | None, answer: Answer | None) -> str:
-    """A job as it stands, over what it has found so far."""
+def panel(job: Job | None, answer: Answer | None, pair: str = "") -> str:
+    """A job as it stands, over what it has found so far; of a search the two tasks that somebody wants to see."""
     if job is None:
         return EMPTY
     head = progress(job) if job.state != "done" else ""
-    return head + (SHOWN[answer["what"]](answer, job) if answer else "")
+    if answer is None:
+        return head
+    return head + (searched(answer, job, pair) if answer["what"] == "search" else SHOWN[answer["what"]](answer, job))
 
 
 def progress(job: Job) -> str:
@@ -140,11 +147,16 @@ def interval(measure: str, found: Mapping[str, float]) -> str:
         return f"{100 * found['value']:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
     if measure == "ece":
         return f"{found['value']:.3f} ({low:.3f} to {high:.3f})"
-    return f"{found['value']:.3g} ({bound(low)} to {bound(high)})"
+    return f"{figures(found['value'])} ({bound(low)} to {bound(high)})"
 
 
 def bound(value: float) -> str:
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
+    return figures(value) if abs(value) >= 1 else f"{value:.2g}"
+
+
+def figures(value: float) -> str:
+    """Three of them: the perplexity of a model that cannot do a task at all has many."""
+    return f"{float(f'{value:.3g}'):,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def compared(found: Mapping[str, Any]) -> str:
@@ -188,7 +200,12 @@ def bar_of(row: Row, found: Mapping[str, float], measure: str) -> Bar:
 
 def short(label: str) -> str:
     """Without the owner: the colour says which it is, and the table has all of it."""
-    return label.rpartition("/")[2]
+    return brief(label).rpartition("/")[2]
+
+
+def brief(label: str) -> str:
+    """A commit by its first digits, as the Hub shows it."""
+    return COMMIT.sub(r"@\1", label)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -211,14 +228,31 @@ def line(row: Row, at: int, columns: Sequence[str], *, several: bool, is_first: 
     task = row["tasks"][at]
     name = f"<th>{escape(task_name(task['task'])) if is_first else ''}</th>" if several else ""
     cells = "".join(f"<td>{interval(one, task[one]) if task.get(one) else ''}</td>" for one in columns)
-    mark = f'<td class="who {row["colour"]}">{escape(row["label"])}</td>'
+    mark = f'<td class="who {row["colour"]}">{escape(brief(row["label"]))}</td>'
     return f"<tr{' class=first' if is_first else ''}>{name}{mark}<td>{task['examples']:,}</td>{cells}</tr>"
 
 
 # -- searches --------------------------------------------------------------------------------------------------------
 
 
-def searched(answer: Answer, job: Job) -> str:
+def pairs(answer: Answer | None) -> list[str]:
+    """The two tasks of each plot of a search, where there are several to choose from."""
+    fronts = answer.get("fronts", []) if answer else []
+    return [pair_name(front) for front in fronts] if len(fronts) > 1 else []
+
+
+def pair_name(front: Mapping[str, Any]) -> str:
+    return " and ".join(front["tasks"])
+
+
+def front_of(answer: Answer, pair: str) -> Mapping[str, Any] | None:
+    """Of the two tasks that were chosen, else of those with the most to trade; None where there is one task."""
+    fronts: Sequence[Mapping[str, Any]] = answer.get("fronts", [])
+    chosen = next((one for one in fronts if pair_name(one) == pair), None)
+    return chosen or max(fronts, key=lambda one: len(one["trials"]), default=None)
+
+
+def searched(answer: Answer, job: Job, pair: str = "") -> str:
     trials = answer.get("trials", [])
     if not trials or "best" not in answer:
         return ""
@@ -231,7 +265,8 @@ def searched(answer: Answer, job: Job) -> str:
         f"{took(job)}{count(len(trials), 'trial')}{earlier}, chosen on {answer['parts']['validation']:,} examples; the "
         f"other {answer['parts']['report']:,} report."
     )
-    return head(words, small) + values(answer, best) + trade(answer, best) + reported(answer, "What was found")
+    drawn = trade(answer, best, front_of(answer, pair))
+    return head(words, small) + values(answer, best) + drawn + reported(answer, "What was found")
 
 
 def values(answer: Answer, best: Mapping[str, Any]) -> str:
@@ -242,9 +277,9 @@ def values(answer: Answer, best: Mapping[str, Any]) -> str:
     return f'<ul class="dials">{items}</ul>'
 
 
-def trade(answer: Answer, best: Mapping[str, Any]) -> str:
+def trade(answer: Answer, best: Mapping[str, Any], front: Mapping[str, Any] | None) -> str:
     """Two tasks against each other; of one task, its trials as they came."""
-    front, measure = answer["front"], MEASURES[answer["measure"]]
+    measure = MEASURES[answer["measure"]]
     factor, unit = (100, " (%)") if measure.is_share else (1, "")
     better = "more is better" if measure.more_is_better else "less is better"
     trials, on_front = answer["trials"], set(front["trials"]) if front else set()
@@ -358,8 +393,23 @@ def souped(answer: Answer, job: Job) -> str:
     )
     log = f'<ol class="soup-log">{rows}</ol>'
     compare = f"The soup of all of them: {answer['uniform']:.3g}; this one: {answer['value']:.3g}." if members else ""
-    uniform = view.note(compare)
-    return head(words, small) + log + uniform + reported(answer, "The soup")
+    return (
+        head(words, small)
+        + log
+        + view.note(compare)
+        + view.note(too_many(members or ()))
+        + reported(answer, "The soup")
+    )
+
+
+def too_many(members: Sequence[str]) -> str:
+    """What to do with a soup that the recipe column cannot show; empty where it can."""
+    if len(members) <= MAX_ROWS:
+        return ""
+    return (
+        f"The recipe column holds {MAX_ROWS} models, this soup has {len(members)}. Its recipe is in the JSON: merge it "
+        "with python -m merging."
+    )
 
 
 def soup_line(answer: Answer, tried: Mapping[str, Any]) -> str:
@@ -372,8 +422,8 @@ def soup_line(answer: Answer, tried: Mapping[str, Any]) -> str:
     kind = "in" if tried["added"] else "out"
     return (
         f'<li class="{kind} {tried["colour"]}"><span class="mark" aria-hidden="true">{mark}</span><b>{word}</b> '
-        f"<code>{escape(tried['model'])}</code> <span>{escape(why)}</span></li>"
+        f"<code>{escape(brief(tried['model']))}</code> <span>{escape(why)}</span></li>"
     )
 
 
-SHOWN = {"score": scores, "search": searched, "path": path, "soup": souped}
+SHOWN = {"score": scores, "path": path, "soup": souped}

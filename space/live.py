@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from evaluation.body import Body, build_body, small_files
 from evaluation.loading import free_memory
@@ -34,6 +35,7 @@ from space.generate import Speaker, Voice, generate
 from space.priority import give_way
 from space.reply import ChatOptions, Reply
 from space.settings import Settings
+from space.tried import Tried, tried
 from space.words import size
 from space.zero_gpu import own_device
 
@@ -41,7 +43,7 @@ SETTLE_SECONDS = 0.06  # a slider is let go, or moves on
 TELL_SECONDS = 0.1  # between two words on how far the reading is
 NO_MEMORY = "There is not enough memory here for this. Ask for fewer tokens, or let another merge or model leave first."
 ON_CPU = "Answered by the CPU: the GPU that is lent here cannot follow a slider"
-GONE = "This merge is not in memory any more. Load it again to try it."
+GONE = "This merge is not in memory any more. Load it again under Try."
 
 # The recipe and its models, open for as long as the context lasts; the argument raises when nobody waits any more.
 Opening = Callable[[Callable[[], None]], AbstractContextManager[tuple[Recipe, Mapping[ModelRef, Checkpoint]]]]
@@ -65,6 +67,7 @@ class Session:
     folders: Mapping[ModelRef, Path]  # tokenizer and other small files of each model
     scratch: Path
     nbytes: int
+    recipe: Recipe  # as it was loaded
     device: str  # where the model answers
     note: str = ""  # to every answer
     body: Body | None = None
@@ -217,6 +220,38 @@ class LiveMerges:
             mine = session is not None and session.owner == owner and not session.gone
             return (session.made, session.seconds) if session and mine else None
 
+    # -- beside others: see `space.chat` --
+
+    def tried(self, tab: str, owner: str) -> Tried | None:
+        """The merge of a tab, as one of those that Chat asks; None where its owner has none there."""
+        with self.lock:
+            session = self.sessions.get(tab)
+            if session is None or session.owner != owner or session.gone:
+                return None
+            recipe_yaml = session.made or to_yaml(session.recipe)
+            return tried(tab, owner, session.recipe, session.live.held.checkpoints, recipe_yaml)
+
+    @contextmanager
+    def speaking(self, who: Tried, talk: Talk) -> Iterator[Speaker]:
+        """The merge of a recipe, made first, for whoever has the turn. When it leaves memory it alone falls silent, and
+        says why; the others go on."""
+        use = Talk(())
+        with self.borrowed(who.tab, who.owner, use) as session:
+
+            def still_there(ids: Tensor, scores: Tensor) -> Tensor:
+                if use.stop.is_set():
+                    raise MergeError(GONE)
+                return scores
+
+            try:
+                self.within_memory(
+                    session, lambda: session.make(who.recipe, lambda: use.stop.is_set() or talk.stop.is_set())
+                )
+            except Stopped:
+                raise MergeError(GONE) if use.stop.is_set() else Stopped from None
+            assert session.body is not None, "a merge was made"
+            yield Speaker(session.body.model, session.body.tokenizer, (still_there,))
+
     def stream(self, labels: Sequence[str], work: Callable[[Talk], None]) -> Iterator[list[Reply]]:
         """Do something in a thread of its own, and watch it. Closing the iterator stops it."""
         talk = Talk(labels)
@@ -276,8 +311,8 @@ class LiveMerges:
             self.chats.models.reserve(-need)
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        note = ON_CPU if self.settings.zero_gpu else ""
-        return Session(owner, live, folders, scratch, need, gpu.name if gpu else own_device(self.settings), note)
+        device, note = gpu.name if gpu else own_device(self.settings), ON_CPU if self.settings.zero_gpu else ""
+        return Session(owner, live, folders, scratch, need, recipe, device, note)
 
     def read_all(self, talk: Talk, reading: Generator[Loading, None, Held]) -> Held:
         said = 0.0

@@ -29,7 +29,7 @@ from space.judge import Judge
 from space.live import Fit, LiveMerges
 from space.messages import plain_messages
 from space.models import Models
-from space.panes import Choice, Finished, choices
+from space.panes import Choice, Finished, choices, live_choice, merge_choice
 from space.places import Places
 from space.publication import check_card, check_target, suggested_name
 from space.room import Room
@@ -37,11 +37,13 @@ from space.settings import Settings, kept_seconds, prepare_home
 from space.tally import Tally, tally
 from space.tasks import Tasks, engine_options
 from space.titles import lambdas
+from space.tried import Tried, key_of
 from space.turns import Turn, Turns, no_turn
 from space.viewer import HubFor, Viewer
 from space.votes import VERDICTS, Vote, Votes
 from space.zero_gpu import borrowed_gpu, own_device
 
+LIVE_VOTES = "live"  # the page of votes on merges that have no job
 NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memory has a plan of its own
 
 
@@ -254,71 +256,95 @@ class Service:
         found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
         return {path.relative_to(folder).as_posix(): path for path in found}
 
-    def panes(self, job_id: str, viewer: Viewer) -> list[Choice]:
-        """What can be chatted with: the merge first, then its base and parents, then other merges of this viewer."""
-        job = self.merged(job_id, viewer)
+    def panes(self, job_id: str, viewer: Viewer, tried: Tried | None = None) -> list[Choice]:
+        """What can be chatted with: a finished merge, the one that is tried in memory, or both; then their bases and
+        parents, then other merges of this viewer. Without a job it is about the one that is tried alone."""
+        merges: list[Choice] = []
+        recipes: list[Recipe] = []
+        if tried is not None and tried.owner == viewer.owner:
+            merges.append(live_choice(tried, partial(self.live.speaking, tried)))
+            recipes.append(tried.parents)
+        if job_id or not merges:
+            job = self.merged(job_id, viewer)
+            merges.insert(0, merge_choice(self.finished(job)))
+            recipes.append(parse_recipe(job.payload["recipe"]))
         others = [self.finished(one) for one in self.queue.list(viewer.owner) if is_kept(one) and one.id != job_id]
-        return choices(parse_recipe(job.payload["recipe"]), self.finished(job), others)
+        return choices(merges, recipes, others)
 
     def finished(self, job: Job) -> Finished:
         return Finished(job.id, " ".join([job.title, *lambdas(job)]), self.model_folder(job.id))
 
     def chat(
         self, job_id: str, labels: Sequence[str], conversations: Sequence[Sequence[Mapping[str, Any]]],
-        options: ChatOptions, viewer: Viewer,
+        options: ChatOptions, viewer: Viewer, tried: Tried | None = None,
     ) -> Iterator[list[Reply]]:  # fmt: skip
         """Every pane's answer so far to its own conversation, again and again until all are done.
 
         Leaving the loop stops the generation.
         """
-        panes = self.chosen(job_id, labels, viewer)
+        panes = [one.pane(self.parents, viewer) for one in self.chosen(job_id, labels, viewer, tried)]
         if len(conversations) != len(labels):
             raise MergeError(f"There are {len(labels)} models, but {len(conversations)} conversations.")
         plain = [plain_messages(one, max_chars=self.settings.max_turn_chars) for one in conversations]
         return self.chats.ask(panes, plain, within(options, self.settings))
 
-    def chosen(self, job_id: str, labels: Sequence[str], viewer: Viewer) -> list[Pane]:
-        known = {one.label: one for one in self.panes(job_id, viewer)}
+    def chosen(self, job_id: str, labels: Sequence[str], viewer: Viewer, tried: Tried | None) -> list[Choice]:
+        known = {one.label: one for one in self.panes(job_id, viewer, tried)}
         if unknown := [label for label in labels if label not in known]:
             raise MergeError(f"There is no pane {unknown[0]!r}; there are {', '.join(known)}.")
         if not 1 <= len(labels) <= self.settings.max_panes:
             raise MergeError(f"Choose 1 to {self.settings.max_panes} models to chat with, not {len(labels)}.")
-        return [known[label].pane(self.parents, viewer) for label in labels]
+        return [known[label] for label in labels]
 
     def run_book(
-        self, job_id: str, labels: Sequence[str], text: str, options: ChatOptions, viewer: Viewer
-    ) -> Iterator[Progress]:
-        """Ask panes a whole prompt book. Every prompt takes its turn, so that other people come in between.
+        self, job_id: str, labels: Sequence[str], text: str, options: ChatOptions, viewer: Viewer,
+        tried: Tried | None = None,
+    ) -> Iterator[Progress]:  # fmt: skip
+        """Ask panes a whole prompt book. Every prompt takes its turn, so that other people come in between. The merge
+        that is tried answers all of it as it stands now.
 
         Leaving the loop stops it.
         """
         entries = read_book(text, max_chars=self.settings.max_turn_chars)
-        panes = {pane.label: pane for pane in self.chosen(job_id, labels, viewer)}
+        chosen = self.chosen(job_id, labels, viewer, tried)
+        panes: dict[str, Pane] = {one.column: one.pane(self.parents, viewer) for one in chosen}
         options = within(options, self.settings)
 
         def ask(asked: Sequence[str], conversations: Sequence[list[Message]]) -> Iterator[list[Reply]]:
-            return self.chats.ask([panes[label] for label in asked], [list(one) for one in conversations], options)
+            return self.chats.ask([panes[name] for name in asked], [list(one) for one in conversations], options)
 
-        return run_book(entries, labels, ask, lambda: self.chats.together(list(panes.values())))
+        return run_book(entries, list(panes), ask, lambda: self.chats.together(list(panes.values())))
 
     def vote(
-        self, job_id: str, shown: Sequence[str], verdict: str, prompts: Sequence[str], viewer: Viewer
+        self, job_id: str, shown: Sequence[str], verdict: str, prompts: Sequence[str], viewer: Viewer,
+        tried: Tried | None = None,
     ) -> Tally:  # fmt: skip
-        """Keep a blind vote on the panes that were shown left and right, and count those on the two."""
-        known = {one.label: one for one in self.panes(job_id, viewer)}
+        """Keep a blind vote on the panes that were shown left and right, and count those on the two. `tried` is as it
+        stood when it answered: the votes on other lambdas are on another merge."""
+        known = {one.label: one for one in self.panes(job_id, viewer, tried)}
         if len(set(shown)) != 2 or not known.keys() >= set(shown):
             raise MergeError(f"Two of {', '.join(known)} are needed for a vote, not {', '.join(shown) or 'nothing'}.")
         if verdict not in VERDICTS:
             raise MergeError(f"The vote is {verdict!r}, it must be one of {', '.join(VERDICTS)}.")
         left, right = (known[label] for label in shown)
-        self.votes.add(viewer.owner, job_id, Vote(left.key, right.key, verdict, tuple(prompts)))
+        page = LIVE_VOTES if not job_id or "live" in (left.kind, right.kind) else job_id
+        self.votes.add(viewer.owner, page, Vote(left.key, right.key, verdict, tuple(prompts)))
         first, second = sorted((left, right), key=list(known.values()).index)
-        return tally(self.votes.of(viewer.owner, job_id), (first.key, first.label), (second.key, second.label))
+        votes = self.votes.of(viewer.owner, page) if page == LIVE_VOTES else self.votes_on(job_id, viewer)
+        return tally(votes, (first.key, first.title), (second.key, second.title))
+
+    def votes_on(self, job_id: str, viewer: Viewer) -> list[Vote]:
+        """Those on the page of a merge, and those on this merge while it was in memory: it had the same bits."""
+        tried = key_of(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
+        now = {tried: f"merge:{job_id}"}
+        before = (one for one in self.votes.of(viewer.owner, LIVE_VOTES) if tried in (one.left, one.right))
+        moved = [replace(o, left=now.get(o.left, o.left), right=now.get(o.right, o.right)) for o in before]
+        return [*moved, *self.votes.of(viewer.owner, job_id)]
 
     def tallies(self, job_id: str, viewer: Viewer) -> list[Tally]:
         """The merge beside each one that it was compared with."""
         merge, *others = self.panes(job_id, viewer)
-        votes = self.votes.of(viewer.owner, job_id)
+        votes = self.votes_on(job_id, viewer)
         found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
         return [one for one in found if one.votes]
 

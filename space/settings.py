@@ -13,7 +13,7 @@ from merging.home import home_folder
 LIMITS = (
     "memory_bytes", "chat_memory_bytes", "shard_bytes", "models_bytes", "threads", "max_models", "max_jobs_per_owner",
     "queue_length", "idle_seconds", "max_new_tokens", "max_turn_chars", "max_panes", "merge_bytes", "spare_disk_bytes",
-    "spare_memory_bytes", "max_jobs_per_visitor", "max_jobs_of_visitors", "keep_days",
+    "spare_memory_bytes", "max_jobs_per_visitor", "max_jobs_of_visitors", "keep_days", "max_candidates",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class Settings:
     models_bytes: int = 50_000_000_000  # disk for fetched parents
     threads: int | None = None  # None: all cores
     max_models: int = 8
+    max_candidates: int = 32  # of a greedy soup, which reads about half their square in models
     merge_bytes: int = 200_000_000_000  # read for one merge
     spare_disk_bytes: int = 1_000_000_000  # kept free: a job that finds less stops
     spare_memory_bytes: int = 200_000_000

@@ -1,4 +1,5 @@
-"""What the Try stage shows, as HTML: values in, text out. Everything that comes from outside is escaped here."""
+"""What the Try stage shows, as HTML: values in, text out. Everything that comes from outside is escaped here, and what
+a model writes is shown as harmless Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +7,7 @@ from html import escape
 
 from merging.recipe import parse_recipe
 from space.film import ALL, lambdas
+from space.rendered import rendered
 from space.reply import Reply
 
 TOGETHER = ("All together", ALL)
@@ -34,7 +36,7 @@ def talk(turns: Sequence[Turn], now: str) -> str:
 
 
 def shown(turn: Turn, *, old: bool) -> str:
-    answer = f'<p class="answer">{escape(turn.answer)}</p>' if turn.answer else ""
+    answer = f'<div class="answer">{rendered(turn.answer)}</div>' if turn.answer else ""
     error = f'<p class="note error" role="alert">{escape(turn.error)}</p>' if turn.error else ""
     said = [f'<span class="lambdas">λ {escape(of(turn.recipe))}</span>'] if turn.recipe else []
     said += ['<span class="older">from older lambdas</span>'] if old else []
@@ -67,7 +69,7 @@ def frame(caption: str, said: str = "", reply: Reply | None = None, error: str =
     wrong = error or (reply.error if reply else "")
     text = reply.text if reply else ""
     waits = "" if text or wrong or reply is None or reply.done else reply.note or "Waiting"
-    answer = f'<p class="answer">{escape(text)}</p>' if text else ""
+    answer = f'<div class="answer">{rendered(text)}</div>' if text else ""
     problem = f'<p class="note error" role="alert">{escape(wrong)}</p>' if wrong else ""
     wait = f'<p class="help">{escape(waits)}</p>' if waits else ""
     head = f'<p class="caption"><b>{escape(caption)}</b> <span>λ {escape(said)}</span></p>' if caption else ""

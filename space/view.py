@@ -55,7 +55,8 @@ def note(text: str, kind: str = "quiet") -> str:
 def limits(settings: Settings) -> str:
     """What one person may ask of this machine, in plain words."""
     lines = [
-        f"A merge takes up to {settings.max_models} models and reads up to {size(settings.merge_bytes)}.",
+        f"A merge takes up to {settings.max_models} models and reads up to {size(settings.merge_bytes)}; a greedy soup "
+        f"chooses among up to {settings.max_candidates}.",
         f"Each person can have {count(settings.max_jobs_per_owner, 'job')} waiting or running; the queue holds "
         f"{settings.queue_length}. One merge runs at a time.",
         *visitor_limits(settings),

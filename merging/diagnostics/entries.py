@@ -59,6 +59,12 @@ class Histogram:
     looked: int
     entries: int
 
+    @property
+    def rows(self) -> list[tuple[str, tuple[float, ...], float]]:
+        """Of each model, then of the merge: its name, the share in each bin, the share that is not changed."""
+        before = list(zip(self.models, self.before, self.zeros, strict=True))
+        return before + ([] if self.after is None else [(f"after {self.method}", self.after, self.zeros_after or 0.0)])
+
 
 def read_entries(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], tensor: str, count: int = MOST) -> Entries:
     """Read at most so many entries of a tensor. Raises MergeError where there is no such tensor, or no base."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from merging.diagnostics import nulls
 from merging.diagnostics.diagnosis import Diagnosis
+from merging.diagnostics.entries import Histogram
 from merging.diagnostics.numbers import Model, Pair, Part, energy_null
 from merging.diagnostics.sums import SHARES
 
@@ -28,8 +29,9 @@ def tree(diagnosis: Diagnosis) -> dict[str, Any]:
 
 def null_values() -> dict[str, Any]:
     return {
-        "cosine": nulls.COSINE, "norm_ratio": nulls.NORM_RATIO, "unchanged": nulls.UNCHANGED,
-        "conflict": nulls.CONFLICT, "conflict_weighted": nulls.CONFLICT, "energy": energy_null(),
+        "size": nulls.UNRELATED_SIZE, "cosine": nulls.COSINE, "norm_ratio": nulls.NORM_RATIO,
+        "unchanged": nulls.UNCHANGED, "conflict": nulls.CONFLICT, "conflict_weighted": nulls.CONFLICT,
+        "energy": energy_null(),
     }  # fmt: skip
 
 
@@ -61,9 +63,20 @@ def to_csv(diagnosis: Diagnosis) -> str:
     return out.getvalue()
 
 
+def histogram_csv(found: Histogram) -> str:
+    """A line for each bin of each model, and of the merge; entries that are not changed at all lie from 0 to 0."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("tensor", "model", "from", "to", "share of the entries"))
+    for name, shares, unchanged in found.rows:
+        bins = zip(found.edges, found.edges[1:], shares, strict=False)
+        writer.writerows((found.tensor, name, *one) for one in ((0.0, 0.0, unchanged), *bins))
+    return out.getvalue()
+
+
 def rows_of(part: Part, models: tuple[str, ...]) -> Iterator[Row]:
     for label, one in zip(models, part.models, strict=False):  # none without a base
-        yield "size", label, "", one.size, None
+        yield "size", label, "", one.size, nulls.UNRELATED_SIZE
         yield "unchanged", label, "", one.unchanged, nulls.UNCHANGED
         yield "kept", label, "", one.kept, None
         for share, energy, null in zip(SHARES, one.energy, energy_null(), strict=True):

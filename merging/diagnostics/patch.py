@@ -1,9 +1,10 @@
 """What a method makes of a few entries of a tensor, held as float32: the planned merge on a small scale."""
 
-import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from merging.budget import row_of
 from merging.methods import Method
@@ -12,7 +13,7 @@ from merging.methods.chance import Chance
 from merging.methods.spec import Block, Granularity, Settings, Shape, compute
 from merging.totals import measure_alone
 
-ENTRIES = 65_536  # of a tensor, at most
+ENTRIES = 16_384  # of a tensor, at most
 # Each entry of the merge is the same weighted sum of those of the models, so its distance follows from inner products.
 LINEAR = frozenset({"linear", "passthrough", "task_arithmetic", "lines", "wise_ft"})
 WHOLE: tuple[Granularity, ...] = ("tensor", "matrix")  # these cannot be computed of a part
@@ -76,12 +77,15 @@ def patch_distances(planned: Planned, wide: Array, shape: Shape) -> tuple[float,
     """
     shuffled = wide.copy()
     for k in range(1, len(wide)):
-        order = np.random.default_rng([zlib.crc32(planned.name.encode("utf-8", "surrogatepass")), k]).permutation(
-            wide.shape[1]
-        )
-        shuffled[k] = wide[0] + (wide[k] - wide[0])[order]
+        shuffled[k] = wide[0] + (wide[k] - wide[0])[order_of(wide.shape[1], k)]
     found = [squared(merge_patch(planned, rows, shape), rows[0]) for rows in (wide, shuffled)]
     return found[0], found[1], sum(squared(model, wide[0]) for model in wide[1:])
+
+
+@lru_cache(256)
+def order_of(count: int, k: int) -> NDArray[np.int64]:
+    """An order of so many entries, another for each k."""
+    return np.random.default_rng([count, k]).permutation(count)
 
 
 def squared(x: Array, y: Array) -> float:

@@ -64,14 +64,19 @@ class Curve:
         used = np.flatnonzero(counts)[::-1]
         return Curve(used, counts[used])
 
-    def cut(self, k: int) -> float:
-        """The magnitude of the k-th largest change without the lower half of its bits; above zero.
+    @property
+    def count(self) -> int:
+        """How many changes there are in all."""
+        return int(self.numbers.sum())
+
+    def cut(self, share: float) -> float:
+        """The magnitude that such a share of the changes reaches, without the lower half of its bits; above zero.
 
         Infinity where there are no changes.
         """
         if not len(self.places):
             return math.inf
-        at = int(self.numbers.cumsum().searchsorted(k))
+        at = int(self.numbers.cumsum().searchsorted(max(1, int(share * self.count))))
         return max(measures.value(int(self.places[at]) >> 1, 0), SMALLEST)
 
     def energy(self, shares: Iterable[float]) -> Numbers:

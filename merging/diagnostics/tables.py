@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from merging.diagnostics import nulls
 from merging.diagnostics.advice import Advice
 from merging.diagnostics.diagnosis import Diagnosis
+from merging.diagnostics.entries import Histogram
 from merging.diagnostics.numbers import Part, energy_null
 from merging.diagnostics.sums import SHARES
 from merging.findings import counted
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 NONE = "-"
 TOLD = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the energy curve
 PAIRS = 10  # in full; of more the rest is in --json and --csv
+BLOCKS = "·▁▂▃▄▅▆▇█"
 
 
 def tables(diagnosis: Diagnosis, advice: Sequence[Advice]) -> Iterator["RenderableType"]:
@@ -51,7 +53,9 @@ def heading(diagnosis: Diagnosis) -> str:
 def models_table(diagnosis: Diagnosis) -> "Table":
     """One line for each fine-tune."""
     null = dict(zip(SHARES, energy_null(), strict=True))
-    columns = ["fine-tune", "relative size", "unchanged"] + [f"top {s:.0%} ({null[s]:.1%})" for s in TOLD]
+    columns = ["fine-tune", f"relative size ({nulls.UNRELATED_SIZE:.0%})", "unchanged"] + [
+        f"top {s:.0%} ({null[s]:.1%})" for s in TOLD
+    ]
     table = new_table("Task vectors; the share of the squared norm in the largest changes", columns)
     for label, model in zip(diagnosis.names, diagnosis.whole.models, strict=True):
         energy = [percent(model.energy[SHARES.index(share)]) for share in TOLD]
@@ -93,6 +97,21 @@ def places_table(diagnosis: Diagnosis) -> "Table":
         table.add_row(part.name, f"{part.entries:,}", *(percent(m.size) for m in part.models), conflict_in(part),
                       beside(part.merged, part.merged_null))  # fmt: skip
     return table
+
+
+def histogram_table(found: Histogram) -> "Table":
+    """The changes of one tensor: a line for each fine-tune, and one for what the method makes of them."""
+    highest, end = max((max(shares, default=0.0) for _, shares, _ in found.rows), default=0.0), found.edges[-1]
+    table = new_table(f"Changes in {found.tensor}", ["", "unchanged", f"from -{end:.2g} to {end:.2g}"])
+    for name, shares, unchanged in found.rows:
+        table.add_row(name, percent(unchanged), bars(shares, highest))
+    return table
+
+
+def bars(shares: Sequence[float], highest: float) -> str:
+    """A character for each bin, as high as its share; what is there at all is seen."""
+    most = len(BLOCKS) - 1
+    return "".join(BLOCKS[max(share > 0, round(most * share / (highest or 1.0)))] for share in shares)
 
 
 def conflict_in(part: Part) -> str:

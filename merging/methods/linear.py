@@ -6,7 +6,7 @@ from merging.methods.arrays import Array
 from merging.methods.parts import weighted_sum
 from merging.methods.spec import Settings, Weights, method
 
-LEAST_SUM = 1e-8  # mergekit's: weights that sum to less are not divided by
+LEAST_SUM = 1e-8  # mergekit's, of task vectors: weights that sum to less are not divided by
 
 Normalize = Annotated[bool, "Divide by the sum of the weights, so that only their ratio matters."]
 
@@ -30,7 +30,8 @@ def linear(
 ) -> Array:
     """The weighted average of the models (a model soup when the weights are equal).
 
-    sum(w_i * x_i) / sum(w_i), or without the division. One model with normalize comes back as it was.
+    sum(w_i * x_i) / sum(w_i), or without the division. One model with normalize comes back as it was. Unlike mergekit,
+    which then divides by them: weights that sum to less than 1e-8 are refused.
     """
     total = sum(weight) if normalize else 1
     return weighted_sum(models, [w / total for w in weight])
@@ -42,5 +43,8 @@ def passthrough(
     *,
     scale: Annotated[Weights, "What every number of the model is multiplied by."] = (1.0,),
 ) -> Array:
-    """One model as it is, in another dtype or scaled."""
+    """One model as it is, in another dtype or scaled.
+
+    With scale 1 and in its own type it keeps its bits, those of -0.0 too; scale 0 makes zeros.
+    """
     return weighted_sum(models, scale)

@@ -115,7 +115,7 @@ class Place:
 
 def find_place(counts: Counts, k: int) -> Place:
     """From the counts of one row: [bins, 2]."""
-    totals = counts.sum(1)
+    totals = counts[:, 0] + counts[:, 1]  # ten times as fast as a sum along so short an axis
     if len(counts) == HIGH_BINS:
         high, rank = find(totals, k)
         return Place(high, rank, bool(rank > counts[high, 1]))  # the others are larger

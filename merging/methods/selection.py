@@ -80,11 +80,11 @@ def sce(
     models. The vote is on kept changes without weights; a tied vote elects +.
 
     As in mergekit, and unlike the paper: all models weigh alike where that sum is below 1e-6 (which it is for most
-    fine-tunes), and the weights that agree count as at least 1e-6.
+    fine-tunes), and the weights that agree count as at least 1e-6. Where none is kept the result is the base.
 
     Unlike mergekit: all entries of a variance as large as the last one's are kept, where mergekit takes whichever its
-    sort puts first; and where none is kept the result is the base, where mergekit returns a wrong shape. Variances are
-    computed in float64; their roots are compared in float32, so that the order of the models does not matter.
+    sort puts first. Variances are computed in float64; their roots are compared in float32, so that the order of the
+    models does not matter.
     """
     cut, weights = measured
     return average_agreed(base, selected(base, models, deltas, cut), weights, least=LEAST_VOTERS)
@@ -94,7 +94,8 @@ def sce(
 def ram(base: Array, deltas: Array, *, epsilon: Changed = 1e-5) -> Array:
     """Add whole what only one model changed, and the mean of what several changed.
 
-    As in mergekit. An entry that no model changed stays as it is in the base.
+    A change of at most epsilon counts as none. As in mergekit. An entry that no model changed stays exactly as it is in
+    the base; of a single model all changes are its own, and are added whole.
     """
     return add_own_and_shared(base, deltas, epsilon, (1.0,) * len(deltas))
 

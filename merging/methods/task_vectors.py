@@ -36,7 +36,12 @@ def scaled(weight: Sequence[float], factors: Factors) -> list[float]:
 def task_arithmetic(
     base: Array, models: Array, *, weight: Weighted, normalize: Normalize = False, lambda_: Lambda = 1.0
 ) -> Array:
-    """Add the weighted differences from the base; a negative weight takes a skill away."""
+    """Add the weighted differences from the base; a negative weight takes a skill away.
+
+    base + lambda * sum(w_i * (x_i - base)), with normalize divided by sum(w_i). Where nothing was changed, and at
+    weight or lambda 0, the base comes out exactly. density and rescale have no effect, as in mergekit. Unlike mergekit,
+    which then leaves the division out: with normalize, weights that sum to less than 1e-8 are refused.
+    """
     return add_changes(base, models, shares(weight, (1.0,) * len(weight), normalize=normalize, lambda_=lambda_))
 
 

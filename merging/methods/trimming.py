@@ -102,12 +102,11 @@ def breadcrumbs(  # noqa: PLR0913 - its settings
     """Drop the smallest changes of each model and its few largest ones, and add the weighted rest.
 
     Of n changes int(density * n) are kept: those below the int(gamma * n) largest, or, where there are not as many,
-    the smallest (density comes before gamma); density 0 keeps none. As in mergekit, and unlike the paper, density is
-    what is kept, not what is dropped.
+    the smallest (density comes before gamma). Density 0 keeps none, and density 1 all, whatever gamma is. As in
+    mergekit, and unlike the paper, density is what is kept, not what is dropped.
 
     Unlike mergekit: changes as large as the largest or the smallest that is kept are kept too, where mergekit takes
-    whichever its sort puts first; and where int(gamma * n) is 0 none is dropped from the top, where mergekit's slice is
-    empty and all are dropped.
+    whichever its sort puts first.
     """
     bands, factors = measured
     kept = keep_between(deltas, bands)

@@ -265,9 +265,8 @@ def model_stock(
 
     cos = mean over pairs of the cosine of their changes; t = N cos / (1 + (N - 1) cos), the paper's equation for N
     models; t may be below 0. As in mergekit, the product of two lengths counts as at least 1e-6, so that changes
-    shorter than a thousandth look less alike than they are; no change is at a right angle to all. Tensors of 0 and 1
-    dimensions are one row. Unlike mergekit, which divides by zero there: where |1 + (N - 1) cos| < 1e-6 the base is
-    kept.
+    shorter than a thousandth look less alike than they are; no change is at a right angle to all; and where
+    |1 + (N - 1) cos| < 1e-6 the base is kept. Tensors of 0 and 1 dimensions are one row.
     """
     count = len(models)
     if not filter_wise:

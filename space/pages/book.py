@@ -12,8 +12,10 @@ from space.book import MAX_PROMPTS, Result
 from space.book_file import to_csv, to_jsonl
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import OptionRow, options_of
-from space.pages.recipe import SAVE
+from space.pages.recipe import SAVE, RecipeColumn
+from space.pages.seats import as_it_stands
 from space.presets import PRESETS, Preset
+from space.tried import Tried
 
 MAX_FILE_BYTES = 1_000_000
 OPEN = """(text) => new Promise((done) => {
@@ -77,19 +79,21 @@ def build_book() -> BookStage:
 
 def runner(desk: Desk) -> Callable[..., Iterator[list[Any]]]:
     def run(
-        request: gr.Request, token: Token, job_id: str, labels: list[str], text: str, *options: Any
+        request: gr.Request, token: Token, job_id: str, tried: Tried | None, labels: list[str], text: str,
+        gathered: list[Any], *options: Any,
     ) -> Iterator[list[Any]]:  # fmt: skip
         """Ask, and show the table as it fills. What was answered stays when this is stopped."""
         shown = -1
         try:
             viewer = desk.viewer(request, token)
-            for now in desk.service.run_book(job_id, labels, text, options_of(*options), viewer):
+            tried, _ = as_it_stands(tried, labels, gathered)
+            for now in desk.service.run_book(job_id, labels, text, options_of(*options), viewer, tried):
                 note = view.book_progress(now.done, now.total, now.note)
                 if now.done == shown:
                     yield [gr.skip(), gr.skip(), note, gr.skip(), gr.skip()]
                     continue
                 shown = now.done
-                yield [now.rows, labels, note, view.book_table(now.rows, labels), gr.update(visible=shown > 0)]
+                yield [now.rows, now.panes, note, view.book_table(now.rows, now.panes), gr.update(visible=shown > 0)]
             yield [gr.skip(), gr.skip(), view.note(f"All {now.total} answers are here."), gr.skip(), gr.skip()]
         except MergeError as e:
             yield [gr.skip(), gr.skip(), view.note(str(e), "error"), gr.skip(), gr.skip()]
@@ -97,15 +101,18 @@ def runner(desk: Desk) -> Callable[..., Iterator[list[Any]]]:
     return run
 
 
-def wire_book(stage: BookStage, labels: gr.Dropdown, options: OptionRow, desk: Desk, shared: Shared) -> None:
+def wire_book(
+    stage: BookStage, labels: gr.Dropdown, tried: gr.State, options: OptionRow, recipe: RecipeColumn, desk: Desk,
+    shared: Shared,
+) -> None:  # fmt: skip
     for button, preset in zip(stage.presets, PRESETS, strict=True):
         button.click(taker(preset), None, [stage.text, stage.look], **QUICK)
     stage.upload.click(None, stage.text, [stage.text, stage.note], js=OPEN)
     buttons = [stage.run, stage.stop]
     results = [stage.rows, stage.columns, stage.note, stage.table, stage.saves]
-    running = stage.run.click(lambda: running_buttons(True), None, buttons, **QUICK).then(
-        runner(desk), [shared.finished, labels, stage.text, *options.all], results, concurrency_limit=16, **QUEUED
-    )
+    begun = stage.run.click(lambda: running_buttons(True), None, buttons, **QUICK).then(**recipe.gathering)
+    given = [shared.finished, tried, labels, stage.text, recipe.gathered, *options.all]
+    running = begun.then(runner(desk), given, results, concurrency_limit=16, **QUEUED)
     running.then(lambda: running_buttons(False), None, buttons, **QUICK)
     stage.stop.click(lambda: [*running_buttons(False), view.note("Stopped.")], None, [*buttons, stage.note],
                      cancels=running, **QUICK)  # fmt: skip

@@ -10,7 +10,7 @@ from merging.diagnostics import Diagnosis, advise
 from merging.diagnostics.tables import percent
 from merging.errors import MergeError
 from space import inspect_view, view
-from space.download import address
+from space.download import address, changes_address
 from space.jobs import Job
 from space.pages.desk import QUEUED, QUICK, TYPED, Desk, Shared, Token
 from space.pages.recipe import RecipeColumn
@@ -147,7 +147,8 @@ class Look:
         except MergeError as e:
             yield [view.note(str(e), "error"), HIDDEN]
             return
-        yield [inspect_view.changes(found), SHOWN]
+        files = {f"Download {kind.upper()}": changes_address(id, tensor, kind) for kind in ("csv", "png")}
+        yield [inspect_view.changes(found, files), SHOWN]
 
     def take(self, request: gr.Request, token: Token, id: str, tensor: str) -> list[Any]:
         """Some numbers of the tensor, as if they had been typed."""

@@ -1,18 +1,20 @@
 """The Judge stage: a held-out set, and what the models of the recipe and their merge are worth on it, as jobs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from evaluation.dials import AMOUNTS, numbers_of
 from evaluation.held_out import HeldOut
 from merging.card_scores import OwnScores, with_scores
 from merging.errors import MergeError
 from merging.recipe import all_models, parse_recipe
 from space import judge_view, view
-from space.form import from_recipe
+from space.controls import label
+from space.form import MAX_ROWS, from_recipe
 from space.jobs import Job
 from space.judge import WHATS, Ask
 from space.judge_files import card_scores, to_csv, to_json
@@ -22,11 +24,19 @@ from space.pages.jobs import JobsStage
 from space.pages.publish import PublishStage, without_front_matter
 from space.pages.recipe import SAVE, RecipeColumn
 from space.pages.recipe_values import current, shown_form, texts
+from space.settings import Settings
 
 QUESTIONS = [("Score", "score"), ("Search lambdas", "search"), ("Path", "path"), ("Greedy soup", "soup")]
 RUN = {"score": "Score", "search": "Search", "path": "Walk the path", "soup": "Make the soup"}
 USE = {"search": "Use these values", "soup": "Use this soup"}
 SCORES = [("NLL", "nll"), ("Exact match", "exact"), ("Accuracy", "accuracy")]
+LAYERS = [
+    ("Attention", "attention"),
+    ("MLP", "mlp"),
+    ("Norms", "norms"),
+    ("Embeddings", "embeddings"),
+    ("Head", "head"),
+]
 SAMPLERS = [("TPE", "tpe"), ("CMA-ES", "cma-es"), ("Grid", "grid")]
 PLACEHOLDER = (
     '{"prompt": "add: 17+25", "completion": "42", "task": "add"}\nor prompt, tab, completion\n'
@@ -43,8 +53,13 @@ OPEN = """() => new Promise((done) => {
   };
   box.click();
 })""".replace("LIMIT", str(MAX_FILE_BYTES))
+MOST_TRADED = ("Those with the most to trade", "")
+ASKED, LOOKED, OFFERED = 6, 6, 3  # values of those lists of `JudgeStage`
 GATHER = "(...all) => JSON.stringify(all)"  # the controls of a question as one value: see pages/recipe.py
-FIELDS = ("what", "sampler", "score", "over", "trials", "minutes", "low", "high", "first", "second", "tasks")
+FIELDS = (
+    "what", "sampler", "score", "over", "trials", "minutes", "low", "high", "groups", "candidates", "last", "parameter",
+    "first", "second", "tasks",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +75,14 @@ class JudgeStage:
     what: gr.Radio
     about: gr.HTML
     by: gr.Row  # what is to be good
-    search: gr.Row
+    search: gr.Column
+    soup: gr.Row
     path: gr.Row
     controls: tuple[gr.components.Component, ...]  # in the order of FIELDS, without the first
     run: gr.Button
     stop: gr.Button
     why_not: gr.HTML
+    pair: gr.Dropdown  # tasks of a search that are plotted
     panel: gr.HTML
     take: gr.Button
     csv: gr.Button
@@ -82,15 +99,20 @@ class JudgeStage:
 
     @property
     def looked(self) -> list[Any]:
-        return [self.panel, self.stop, self.take, self.csv, self.json]
+        return [self.panel, self.stop, self.take, self.csv, self.json, self.pair]
 
     @property
     def asked(self) -> list[Any]:
         """What a question shows of the controls."""
-        return [self.about, self.by, self.search, self.path, self.run]
+        return [self.about, self.by, self.search, self.soup, self.path, self.run]
+
+    @property
+    def offered(self) -> list[Any]:
+        """What the recipe has to choose from: the parameter of a search, the ends of a path."""
+        return list(self.controls[-3:])
 
 
-def build_judge() -> JudgeStage:
+def build_judge(settings: Settings) -> JudgeStage:
     gr.HTML("<h2>Held-out set</h2>")
     card = gr.HTML(judge_view.NO_SET, elem_id="judge-set")
     with gr.Accordion("Choose a set", open=True, elem_id="judge-chooser") as chooser:
@@ -105,11 +127,14 @@ def build_judge() -> JudgeStage:
     tasks = gr.CheckboxGroup([], label="Tasks that count", visible=False, elem_id="judge-tasks")
     what = gr.Radio(QUESTIONS, value="score", label="What to find out", elem_id="judge-what")
     about = gr.HTML(view.note(judge_view.ABOUT["score"]), elem_id="judge-about")
-    by, search, path, controls = build_controls()
+    by, search, soup, path, controls = build_controls(settings.max_candidates)
     with gr.Row(elem_classes="stage-action"):
         run = gr.Button(RUN["score"], variant="primary", elem_id="judge-run")
         stop = gr.Button("Cancel", visible=False, elem_id="judge-stop")
     why_not = gr.HTML("", elem_id="judge-why-not")
+    pair = gr.Dropdown(
+        [MOST_TRADED], value="", label="Two tasks to plot", visible=False, elem_id="judge-pair", min_width=240
+    )
     panel = gr.HTML(judge_view.EMPTY, elem_id="judge-panel")
     with gr.Row(elem_classes="stage-action"):
         take = gr.Button("Use these values", visible=False, elem_id="judge-take")
@@ -117,25 +142,45 @@ def build_judge() -> JudgeStage:
         as_json = gr.Button("Download JSON", size="sm", visible=False, elem_classes="quiet", elem_id="judge-json")
     hidden = gr.Textbox("", visible=False), gr.Textbox("", visible=False), gr.Textbox("", visible=False)
     return JudgeStage(
-        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, path, controls, run, stop,
-        why_not, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
+        card, chooser, text, use, upload, sample, problem, tasks, what, about, by, search, soup, path, controls, run,
+        stop, why_not, pair, panel, take, csv, as_json, hidden, gr.State(""), gr.State(""),
     )  # fmt: skip
 
 
-def build_controls() -> tuple[gr.Row, gr.Row, gr.Row, tuple[gr.components.Component, ...]]:
+def build_controls(most: int) -> tuple[gr.Row, gr.Column, gr.Row, gr.Row, tuple[gr.components.Component, ...]]:
+    """Rows for what is to be good, a search, a soup of at most so many candidates, and a path."""
     with gr.Row(visible=False, elem_classes="judge-row") as by:
         score = gr.Dropdown(SCORES, value="nll", label="What is to be good", elem_id="judge-score", min_width=150)
         over = gr.Radio([("Mean", "mean"), ("Worst", "worst")], value="mean", label="Over the tasks", min_width=190)
-    with gr.Row(visible=False, elem_classes="judge-row") as search:
-        sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=110)
-        trials = gr.Number(20, label="Trials, at most", precision=0, minimum=1, elem_id="judge-trials", min_width=110)
-        minutes = gr.Number(0, label="Minutes (0: no limit)", minimum=0, min_width=110)
-        low = gr.Number(0.0, label="Lambdas from", min_width=100)
-        high = gr.Number(1.2, label="to", min_width=100)
+    with gr.Column(visible=False, elem_classes="judge-search") as search:
+        with gr.Row(elem_classes="judge-row"):
+            sampler = gr.Dropdown(SAMPLERS, value="tpe", label="Sampler", min_width=100)
+            trials = gr.Number(20, label="Trials, up to", precision=0, minimum=1, elem_id="judge-trials", min_width=100)
+            minutes = gr.Number(0, label="Minutes (0: any)", minimum=0, min_width=100)
+        with gr.Row(elem_classes="judge-row"):
+            parameter = gr.Dropdown(
+                [("Weight", "")], value="", label="What to turn", elem_id="judge-parameter", min_width=120
+            )
+            low = gr.Number(0.0, label="From", elem_id="judge-low", min_width=90)
+            high = gr.Number(1.2, label="To", elem_id="judge-high", min_width=90)
+        groups = gr.CheckboxGroup(
+            LAYERS, label="Values of their own for (none: one for all tensors)", elem_id="judge-groups"
+        )
+    with gr.Row(visible=False, elem_classes="judge-row") as soup:
+        candidates = gr.Textbox(
+            label=f"Candidates, one a line, up to {most}", placeholder="the models of the recipe", lines=1, max_lines=8,
+            elem_id="judge-candidates", min_width=260,
+        )  # fmt: skip
+        last = gr.Number(
+            0, label="Last revisions of one (0: as named)", precision=0, minimum=0, maximum=most, elem_id="judge-last",
+            min_width=190,
+        )  # fmt: skip
     with gr.Row(visible=False, elem_classes="judge-row") as path:
         first = gr.Dropdown([], value=None, label="From", allow_custom_value=True, min_width=240, elem_id="judge-first")
         second = gr.Dropdown([], value=None, label="To", allow_custom_value=True, min_width=240, elem_id="judge-second")
-    return by, search, path, (sampler, score, over, trials, minutes, low, high, first, second)
+    return by, search, soup, path, (
+        sampler, score, over, trials, minutes, low, high, groups, candidates, last, parameter, first, second
+    )  # fmt: skip
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------
@@ -148,7 +193,8 @@ class Judging:
     desk: Desk
 
     def arrive(
-        self, request: gr.Request, token: Token, chosen: str, shown: str, what: str, gathered: list[Any]
+        self, request: gr.Request, token: Token, chosen: str, shown: str, what: str, turned: str | None,
+        gathered: list[Any],
     ) -> list[Any]:  # fmt: skip
         """The stage is opened: the set of last time, the newest evaluation, the models of the recipe as it stands.
 
@@ -161,13 +207,14 @@ class Judging:
             job = judge.job(shown, viewer) or judge.latest(viewer)
             held_out = judge.held_out(chosen, viewer) if chosen else None
         except MergeError as e:
-            return [view.note(str(e), "error"), "", "", *[gr.skip()] * 2, shown, *[gr.skip()] * 13]
+            nothing = [gr.skip()] * (1 + ASKED + OFFERED + LOOKED)
+            return [view.note(str(e), "error"), "", "", gr.skip(), gr.skip(), shown, *nothing]
         what = job.payload["ask"]["what"] if job is not None else what
-        question = [gr.skip()] * 6 if shown else [what, *asked(what)]
+        question = [gr.skip()] * (1 + ASKED) if shown else [what, *asked(what)]
         set_shown = set_state(held_out, chosen)
         if was:  # which of its tasks count was chosen here
             set_shown[-1] = gr.skip()
-        return [*set_shown, job.id if job else "", *question, *ends(gathered), *self.state(job)]
+        return [*set_shown, job.id if job else "", *question, *offered(gathered, turned), *self.state(job)]
 
     def use(self, request: gr.Request, token: Token, text: str) -> list[Any]:
         return self.used(request, token, text, "pasted lines")
@@ -197,10 +244,12 @@ class Judging:
             return [gr.skip(), view.note(str(e), "error"), *[gr.skip()] * 3]
 
     @told()
-    def choose(self, request: gr.Request, token: Token, what: str, gathered: list[Any]) -> list[Any]:
+    def choose(
+        self, request: gr.Request, token: Token, what: str, turned: str | None, gathered: list[Any]
+    ) -> list[Any]:  # fmt: skip
         """Another question: its controls, and what was found by it last."""
         job = self.desk.service.judge.latest(self.desk.viewer(request, token), what)
-        return ["", job.id if job else "", *asked(what), *ends(gathered), *self.state(job)]
+        return ["", job.id if job else "", *asked(what), *offered(gathered, turned), *self.state(job)]
 
     def run(
         self, request: gr.Request, token: Token, packed: str, chosen: str, gathered: list[Any]
@@ -212,29 +261,31 @@ class Judging:
                 raise MergeError("No task of the set counts. Tick one or more.")
             job = judge.ask(current(gathered), chosen, ask, viewer)
         except MergeError as e:
-            return [view.note(str(e), "error"), *[gr.skip()] * 7]
+            return [view.note(str(e), "error"), *[gr.skip()] * (2 + LOOKED)]
         return ["", job.id, gr.Timer(active=True), *self.state(job)]
 
-    def look(self, request: gr.Request, token: Token, shown: str) -> list[Any]:
+    def look(self, request: gr.Request, token: Token, shown: str, pair: str | None) -> list[Any]:
         """As jobs go on. Who has been signed out is told by the poll."""
         try:
             job = self.desk.service.judge.job(shown, self.desk.viewer(request, token))
         except MergeError:
             job = None
-        return self.state(job) if job is not None else [gr.skip()] * 5
+        return self.state(job, pair or "") if job is not None else [gr.skip()] * LOOKED
 
-    def state(self, job: Job | None) -> list[Any]:
-        """For `JudgeStage.looked`."""
+    def state(self, job: Job | None, pair: str = "") -> list[Any]:
+        """For `JudgeStage.looked`; with the two tasks that were chosen, where the job is the one that was shown."""
         answer = self.desk.service.judge.answer(job) if job is not None else None
         what = job.payload["ask"]["what"] if job is not None else ""
+        pairs = judge_view.pairs(answer)
         is_done = job is not None and job.state == "done" and answer is not None
         stop = "Stop and keep the best" if what == "search" and job is not None and job.state == "running" else "Cancel"
         return [
-            judge_view.panel(job, answer),
+            judge_view.panel(job, answer, pair),
             gr.update(visible=job is not None and job.active, value=stop),
-            gr.update(visible=is_done and what in USE, value=USE.get(what, "Use these values")),
+            gr.update(visible=is_done and can_be_used(answer), value=USE.get(what, "Use these values")),
             gr.update(visible=is_done),
             gr.update(visible=is_done),
+            gr.update(visible=bool(pairs), choices=[MOST_TRADED, *pairs], value=pair if pair in pairs else ""),
         ]
 
     @told()
@@ -271,7 +322,7 @@ class Judging:
         judge = self.desk.service.judge
         job = judge.job(chosen or "", self.desk.viewer(request, token))
         if job is None:
-            return [gr.skip()] * 13
+            return [gr.skip()] * (3 + ASKED + LOOKED)
         what = job.payload["ask"]["what"]
         return [gr.Tabs(selected="judge"), job.id, what, *asked(what), *self.state(job)]
 
@@ -281,21 +332,21 @@ def wire_judge(
 ) -> None:  # fmt: skip
     judging, (packed, text, name) = Judging(desk), stage.file
     recipe.gathered_on(tab.select).then(
-        judging.arrive, [stage.chosen, stage.shown, stage.what, recipe.gathered],
-        [*stage.set_outputs, stage.shown, stage.what, *stage.asked, *stage.controls[-2:], *stage.looked], **QUICK,
+        judging.arrive, [stage.chosen, stage.shown, stage.what, stage.offered[0], recipe.gathered],
+        [*stage.set_outputs, stage.shown, stage.what, *stage.asked, *stage.offered, *stage.looked], **QUICK,
     )  # fmt: skip
     stage.use.click(judging.use, stage.text, stage.set_outputs, **QUICK)
     stage.upload.click(None, None, packed, js=OPEN).then(judging.uploaded, packed, stage.set_outputs, **QUICK)
     stage.sample.click(judging.sample, None, stage.set_outputs, **QUICK)
     recipe.gathered_on(stage.what.input).then(
-        judging.choose, [stage.what, recipe.gathered],
-        [stage.why_not, stage.shown, *stage.asked, *stage.controls[-2:], *stage.looked], **QUICK,
+        judging.choose, [stage.what, stage.offered[0], recipe.gathered],
+        [stage.why_not, stage.shown, *stage.asked, *stage.offered, *stage.looked], **QUICK,
     )  # fmt: skip
     recipe.gathered_on(stage.run.click).then(None, [stage.what, *stage.controls, stage.tasks], packed, js=GATHER).then(
         judging.run, [packed, stage.chosen, recipe.gathered],
         [stage.why_not, stage.shown, shared.timer, *stage.looked], **QUEUED,
     )  # fmt: skip
-    shared.states.change(judging.look, stage.shown, stage.looked, **QUICK)
+    gr.on([shared.states.change, stage.pair.input], judging.look, [stage.shown, stage.pair], stage.looked, **QUICK)
     stage.stop.click(judging.stop, stage.shown, stage.stop, **QUICK)
     stage.take.click(judging.take, stage.shown, recipe.all, **QUICK)
     for button, write in ((stage.csv, judging.csv), (stage.json, judging.json)):
@@ -338,6 +389,11 @@ def set_state(held_out: HeldOut | None, chosen: str) -> list[Any]:
     ]  # fmt: skip
 
 
+def can_be_used(answer: Mapping[str, Any] | None) -> bool:
+    """Whether what was found is a recipe that the recipe column can show."""
+    return answer is not None and answer["what"] in USE and len(answer.get("members", ())) <= MAX_ROWS
+
+
 def asked(what: str) -> list[Any]:
     """For `JudgeStage.asked`."""
     what = what if what in WHATS else "score"
@@ -345,20 +401,36 @@ def asked(what: str) -> list[Any]:
         view.note(judge_view.ABOUT[what]),
         gr.update(visible=what in ("search", "soup")),
         gr.update(visible=what == "search"),
+        gr.update(visible=what == "soup"),
         gr.update(visible=what == "path"),
         RUN[what],
     ]
 
 
-def ends(gathered: Sequence[Any]) -> list[Any]:
-    """The models a path can go between; as proposed, from the base to the first fine-tune."""
+def offered(gathered: Sequence[Any], turned: str | None) -> list[Any]:
+    """For `JudgeStage.offered`: numbers of the method that a search can turn, and models that a path can go between; as
+    proposed, from the base to the first fine-tune."""
     try:
         recipe = parse_recipe(current(gathered))
     except MergeError:
-        return [gr.update(choices=[]), gr.update(choices=[])]
+        return [gr.skip(), gr.update(choices=[]), gr.update(choices=[])]
     names = [str(one) for one in all_models(recipe)]
     first, second = [*names, "", ""][:2]
-    return [gr.update(choices=names, value=first or None), gr.update(choices=names, value=second or None)]
+    return [
+        parameters(recipe.method, turned),
+        gr.update(choices=names, value=first or None),
+        gr.update(choices=names, value=second or None),
+    ]
+
+
+def parameters(method: str, turned: str | None) -> Any:
+    """What a search can turn of a method, first what it has for an amount, which is asked for without its name: the
+    method may be another one by then. What was chosen stays, where the method has it."""
+    names = [param.name for param in numbers_of(method)]
+    usual = next((one for one in AMOUNTS if one in names), None)
+    choices = [(label(one), "" if one == usual else one) for one in sorted(names, key=lambda one: one != usual)]
+    values = [value for _, value in choices]
+    return gr.update(choices=choices, value=turned if turned in values else next(iter(values), None))
 
 
 def from_browser(packed: str, count: int) -> list[Any]:
@@ -380,6 +452,8 @@ def unpacked(packed: str) -> Ask:
         start.trials if given["trials"] is None else int(given["trials"]), float(given["minutes"] or 0),
         start.low if given["low"] is None else float(given["low"]),
         start.high if given["high"] is None else float(given["high"]),
+        str(given["parameter"] or ""), tuple(given["groups"] or ()),
         str(given["first"] or "").strip(), str(given["second"] or "").strip(),
-        tuple(given["tasks"] or ()),
+        tuple(line.strip() for line in str(given["candidates"] or "").splitlines() if line.strip()),
+        int(given["last"] or 0), tuple(given["tasks"] or ()),
     )  # fmt: skip

@@ -45,7 +45,7 @@ def launch(
         strict_cors=True,
         app_kwargs={
             "middleware": [Middleware(Gate)],
-            "routes": [download.route(service)],
+            "routes": download.routes(service),
             "docs_url": None,
             "redoc_url": None,
         },

@@ -96,17 +96,17 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
         with gr.Tab("Chat", id="chat") as chat_tab:
             chat = build_chat(prompts(desk.settings))
         with gr.Tab("Judge", id="judge") as judge_tab:
-            judge = build_judge()
+            judge = build_judge(desk.settings)
         with gr.Tab("Publish", id="publish") as publish_tab:
             publish = build_publish()
         with gr.Tab("Jobs", id="jobs") as jobs_tab:
             jobs = build_jobs()
     shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
-    kept = wire_try(trying, recipe, desk)
+    loaded, kept = wire_try(trying, recipe, desk, shared)
     wire_check(check, recipe, trying, merge, desk, shared, kept)
     wire_inspect(inspect, recipe, desk, shared)
     wire_merge(merge, publish, desk, shared)
-    wire_chat(chat, chat_tab, desk, shared)
+    wire_chat(chat, chat_tab, loaded, recipe, desk, shared)
     wire_publish(publish, desk, shared)
     wire_votes(publish, publish_tab, desk, shared)
     wire_jobs(jobs, jobs_tab, recipe, desk, shared)

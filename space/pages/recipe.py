@@ -19,10 +19,9 @@ from space.controls import (
     shared_params,
     shown,
 )
-from space.form import Form
+from space.form import MAX_ROWS, Form
 from space.pages.desk import QUICK, TYPED
 from space.pages.recipe_values import (
-    MAX_ROWS,
     add_row,
     changed_method,
     empty_form,

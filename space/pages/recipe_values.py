@@ -25,9 +25,7 @@ from space.controls import (
     shown,
     typed,
 )
-from space.form import Form, Row, from_recipe, kept_of_row, lambda_param, pack_kept, to_recipe, with_kept
-
-MAX_ROWS = 8
+from space.form import MAX_ROWS, Form, Row, from_recipe, kept_of_row, lambda_param, pack_kept, to_recipe, with_kept
 
 
 def form_of(values: Sequence[Any]) -> Form:

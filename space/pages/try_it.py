@@ -13,7 +13,7 @@ from space import view
 from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
 from space.live import Fit
-from space.pages.desk import QUEUED, QUICK, Desk, Token
+from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import build_options, options_of
 from space.pages.recipe import RecipeColumn
 from space.pages.recipe_values import current, shown_form, texts
@@ -41,6 +41,7 @@ class TryStage:
     body: gr.Column
     status: gr.HTML
     keep: gr.Button
+    beside: gr.Button
     leave: gr.Button
     talk: gr.HTML
     suggestions: tuple[gr.Button, ...]
@@ -75,6 +76,7 @@ def build_try(prompts: Sequence[str]) -> TryStage:
         with gr.Row(elem_classes="live-head"):
             status = gr.HTML("", elem_id="try-status")
             keep = gr.Button("Check and merge this one", size="sm", scale=0, min_width=190, elem_id="try-keep")
+            beside = gr.Button("Ask it beside others", size="sm", scale=0, min_width=170, elem_id="try-beside")
             leave = gr.Button("Let it go", size="sm", scale=0, min_width=90, elem_id="try-leave", elem_classes="quiet")
         said = gr.HTML(talk([], ""), elem_id="try-talk")
         with gr.Row(elem_classes="examples"):
@@ -87,8 +89,8 @@ def build_try(prompts: Sequence[str]) -> TryStage:
         options = build_options().all
         which, film, strip, shots, keeps = build_film()
     return TryStage(
-        intro, load, cancel, body, status, keep, leave, said, suggestions, prompt, send, stop, clear, remember, options,
-        which, film, strip, shots, keeps, gr.State(False), gr.State([]), gr.State(""), gr.State([]),
+        intro, load, cancel, body, status, keep, beside, leave, said, suggestions, prompt, send, stop, clear, remember,
+        options, which, film, strip, shots, keeps, gr.State(False), gr.State([]), gr.State(""), gr.State([]),
     )  # fmt: skip
 
 
@@ -294,8 +296,9 @@ def which_moves(recipe_yaml: str) -> Any:
     return gr.update(choices=[TOGETHER, *((f"That of {name}", name) for name in models)])
 
 
-def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk) -> list[Any]:
-    """The events after which the recipe, gathered, is what somebody has decided to merge."""
+def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> tuple[Any, list[Any]]:
+    """The event after which a merge may be in memory, and those after which the recipe, gathered, is what somebody has
+    decided to merge."""
     live = Live(desk)
     remerged = [stage.status, stage.talk, stage.which]
     given = [recipe.yaml, stage.is_live, stage.turns]
@@ -306,8 +309,9 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk) -> list[Any]:
     stage.leave.click(live.leave, None, stage.loading, **QUICK)
     recipe.yaml.change(live.remerge, given, remerged, **MANY)
     wire_questions(stage, live, recipe)
+    stage.beside.click(lambda: gr.Tabs(selected="chat"), None, shared.tabs, **QUICK)
     fills = [keep.click(keeping(n), stage.filmed, recipe.all, **QUICK) for n, keep in enumerate(stage.keeps)]
-    return [recipe.gathered_on(stage.keep.click), *map(recipe.gathered_after, fills)]
+    return loads, [recipe.gathered_on(stage.keep.click), *map(recipe.gathered_after, fills)]
 
 
 def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:

@@ -45,6 +45,13 @@ def run(capsys, *arguments):
     return status, out, err
 
 
+BESIDE = ["pocket-reverse", "pocket-add", "uniform soup", "logit ensemble"]
+
+
+def labels(report):
+    return [Path(model["label"]).name for model in report["models"]]
+
+
 def test_scores_for_programs_and_for_people(capsys, held_out, recipe):
     status, out, _ = run(capsys, "score", held_out, recipe, str(ref("add")), "--json")
     found = json.loads(out)
@@ -58,8 +65,7 @@ def test_scores_for_programs_and_for_people(capsys, held_out, recipe):
 
 def test_all_that_a_merge_is_compared_with(capsys, held_out, recipe):
     _, out, _ = run(capsys, "score", held_out, recipe, "--compare", "--task", "add", "--json")
-    labels = [Path(model["label"]).name for model in json.loads(out)["models"]]
-    assert labels == ["recipe.yaml", "pocket-base", "pocket-reverse", "pocket-add", "uniform soup", "logit ensemble"]
+    assert labels(json.loads(out)) == ["recipe.yaml", "pocket-base", *BESIDE]
 
 
 def test_a_soup_is_written_as_a_recipe(capsys, held_out, tmp_path):
@@ -67,6 +73,27 @@ def test_a_soup_is_written_as_a_recipe(capsys, held_out, tmp_path):
     status, out, err = run(capsys, "soup", held_out, *names, "--score", "exact", "--out", tmp_path / "soup.yaml")
     assert status == 0 and "in the soup" in out and "the best alone" in err
     assert parse_recipe((tmp_path / "soup.yaml").read_text()).method == "linear"
+    _, out, _ = run(capsys, "soup", held_out, *names, "--score", "exact", "--json")
+    assert labels(json.loads(out)["report"]) == ["greedy soup", *BESIDE]
+
+
+def test_a_soup_of_the_last_revisions_of_one_repo(capsys, held_out, history, tmp_path):
+    repo, _ = history
+    asked = ("soup", held_out, repo, "--last", 3, "--out", tmp_path / "soup.yaml", "--json")
+    status, out, _ = run(capsys, *asked)
+    found = json.loads(out)
+    tried = [one["model"] for one in found["tried"]]
+    assert status == 0 and len(set(tried)) == 3 and all(one.startswith(f"{repo}@") for one in tried)
+    shown = [model["label"] for model in found["report"]["models"]]
+    assert (
+        shown[0] == "greedy soup" and set(shown[1:4]) == set(tried) and shown[4:] == ["uniform soup", "logit ensemble"]
+    )
+    members = parse_recipe((tmp_path / "soup.yaml").read_text()).models
+    assert [str(one.model) for one in members] == found["tried"][-1]["members"]
+    for wrong, told in (((repo, ref("add"), "--last", 2), "Name only that one"), ((repo, "--last", 101), "2 to 100"),
+                        ((repo, "--last", 4), "4 were asked for")):  # fmt: skip
+        status, _, err = run(capsys, "soup", held_out, *wrong)
+        assert status in (1, 2) and told in err
 
 
 def test_a_search_is_gone_on_with_and_its_values_used(capsys, held_out, recipe, tmp_path):
@@ -77,7 +104,8 @@ def test_a_search_is_gone_on_with_and_its_values_used(capsys, held_out, recipe, 
     assert status == 0 and len(found["trials"]) == 3 and found["best"] < 3
     best = parse_recipe((tmp_path / "best.yaml").read_text())
     assert [one.parameters["weight"] for one in best.models] == found["trials"][found["best"]]["values"]
-    assert found["report"]["set"]["sha256"] and found["report"]["models"][0]["label"] == "best found"
+    assert found["report"]["set"]["sha256"]
+    assert labels(found["report"]) == ["best found", "the recipe as given", "pocket-base", *BESIDE]
 
 
 def test_a_path_between_models_that_a_merge_refuses(capsys, held_out):

@@ -1,25 +1,11 @@
 """The last states of a model's weights on the Hub: candidates for a soup."""
 
 import pytest
-from huggingface_hub import HfApi
 
 from merging.errors import MergeError
 from merging.hub import Hub
 from merging.recipe import ModelRef
-from space.demo.zoo import folder_of
 from tests.hub_fixture import ADA_TOKEN
-
-
-@pytest.fixture
-def history(server, repo_id):
-    """Three fine-tunes of one base as three commits, with a change of the card alone in between."""
-    api = HfApi(token=ADA_TOKEN)
-    api.create_repo(repo_id)
-    commits = []
-    for name in ("vowels", "reverse", "add"):
-        commits.append(api.upload_folder(repo_id=repo_id, folder_path=folder_of(f"pocket-{name}")).oid)
-        api.upload_file(repo_id=repo_id, path_or_fileobj=f"# {name}".encode(), path_in_repo="NOTES.md")
-    return ModelRef(repo_id), commits
 
 
 def test_commits_that_changed_the_weights_count(history):

@@ -1,21 +1,24 @@
 """Searches that find what is there, go on where they stopped, and see the validation set alone."""
 
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from evaluation.bench import Bench
 from evaluation.dials import dials_of, turned, values_in
 from evaluation.examine import at_once
-from evaluation.held_out import split
+from evaluation.held_out import parse_held_out, split
 from evaluation.objective import Objective
-from evaluation.scoring import Scoring
-from evaluation.search import Budget, Found, Search, Trial, pareto, run_search
+from evaluation.search import Budget, Found, Search, Trial, ask, pareto, run_search, studied, trials_of
 from merging.errors import MergeError
 from merging.recipe import parse_recipe, settings_for, to_yaml
 from tests.evaluation.conftest import few, opened, ref
 from tests.evaluation.made_up import Fake, mark
 
+ROOT = Path(__file__).parents[2]
 RECIPE = """
 merge_method: task_arithmetic
 base_model: o/base
@@ -75,18 +78,53 @@ def test_a_search_that_is_stopped_goes_on(sampler, tmp_path):
     earlier = run(what, storage, 2).trials
     assert len(earlier) == 2
 
-    def endless(subject, held_out):
-        yield Scoring(0, 1)
-
-    left = run_search(what, PARTS.validation, endless, storage, Budget(6))
-    next(left)  # under way, and never told how it ended
+    with studied(what, PARTS.validation, storage) as study:
+        ask(study, what, trials_of(study))  # under way, and never told how it ended
     again = Fake(bowl)
     found = run(what, storage, 6, again)
     assert found.trials[:2] == earlier and found.earlier == 2
     assert len(found.trials) == 6 and len(again.asked) == 4
     assert len({trial.values for trial in found.trials}) == 6
-    with suppress(BaseException):
-        left.close()
+
+
+UNDER_WAY = """
+import sys
+from pathlib import Path
+from evaluation.dials import dials_of
+from evaluation.held_out import parse_held_out
+from evaluation.scoring import Scoring
+from evaluation.search import Budget, Search, run_search
+from merging.recipe import parse_recipe
+
+recipe = parse_recipe(sys.argv[2])
+steps = run_search(Search(recipe, dials_of(recipe)), parse_held_out(sys.argv[3], "set"),
+                   lambda subject, held_out: (yield Scoring(0, 1)), Path(sys.argv[1]), Budget(6))
+next(steps)
+print("under way", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_search_that_runs_in_another_process_is_left_to_it_until_that_dies(tmp_path):
+    storage, lines = tmp_path / "t.sqlite", "a\tb\tadd\nc\td\treverse"
+    command = [sys.executable, "-c", UNDER_WAY, str(storage), RECIPE, lines]
+    other = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdin and other.stdout
+    with other.stdin, other.stdout:
+        try:
+            assert other.stdout.readline() == "under way\n"
+
+            def here(what):
+                return at_once(run_search(what, parse_held_out(lines, "set"), Fake(bowl), storage, Budget(2)))
+
+            with pytest.raises(MergeError, match="runs already, in another process"):
+                here(search())
+            assert len(here(search(seed=1)).trials) == 2  # another one may
+        finally:
+            other.kill()
+            other.wait()
+    assert len(here(search()).trials) == 2
+    assert list(tmp_path.glob("*.lock")) == []
 
 
 def test_another_set_or_bound_is_another_search(tmp_path):
@@ -147,8 +185,14 @@ def test_dials_for_groups_of_layers():
 def test_dials_of_one_value_for_all_models():
     slerp = recipe("merge_method: slerp\nbase_model: o/x\nmodels: [{model: o/x}, {model: o/y}]\nparameters: {t: 0.5}")
     (dial,) = dials_of(slerp)
-    assert (dial.name, dial.low, dial.high) == ("t", 0.0, 1.0)
+    assert (dial.name, dial.low, dial.high) == ("t", 0.0, 1.2)  # slerp goes on beyond its models
     assert to_yaml(turned(slerp, [dial], (0.25,))) == to_yaml(slerp).replace("0.5", "0.25")
+
+
+def test_dials_keep_to_what_the_parameter_allows():
+    ties = recipe("merge_method: ties\nbase_model: o/b\nmodels: [{model: o/x}]\nparameters: {density: 0.5, weight: 1}")
+    (dial,) = dials_of(ties, "density")
+    assert (dial.low, dial.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

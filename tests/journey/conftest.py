@@ -1,7 +1,8 @@
 """The real app, served on loopback over the local Hub, and a real Chromium."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -9,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from space.demo.browser import FLAGS, installed
 from space.demo.hub import MODELS
 from space.examples import examples
+from space.jobs import Job, Report
 from space.localhub import LocalHub
 from space.pages.launch import launch
 from space.pages.page import build_page
@@ -86,3 +88,25 @@ def merged(page: Page, two_skills: str) -> Page:
     open_job(page, page.locator(f"#job-list input[value='{two_skills}']"))
     expect(page.locator("#job-panel .job.done")).to_contain_text("Done in")
     return page
+
+
+@pytest.fixture
+def hub(local_hub: LocalHub) -> Iterator[LocalHub]:
+    yield local_hub
+    local_hub.fault = None
+
+
+@pytest.fixture
+def begins(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Report], None]], None]:
+    """Have something done when the next job begins to run, which its check came before."""
+    run = service.queue.run
+
+    def at(first: Callable[[Report], None]) -> None:
+        def begin(job: Job, report: Report) -> Any:
+            monkeypatch.setattr(service.queue, "run", run)
+            first(report)
+            return run(job, report)
+
+        monkeypatch.setattr(service.queue, "run", begin)
+
+    return at

@@ -1,8 +1,14 @@
 """What a person does on the page, step by step, with what they wait for."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page, TimeoutError, expect
+from starlette.requests import Request
+
+from space.jobs import Report
+from space.localhub import Fault, LocalHub
 
 LONG = 180_000  # ms: a first load of torch and a model on a machine that is very busy
 
@@ -37,6 +43,13 @@ def yaml_of(page: Page) -> str:
     return page.locator("#recipe-yaml .cm-content").inner_text()
 
 
+def downloaded(page: Page, link: Locator) -> tuple[str, bytes]:
+    """What a click on it saves: the name that is proposed, and the content."""
+    with page.expect_download() as arriving:
+        link.click()
+    return arriving.value.suggested_filename, Path(arriving.value.path()).read_bytes()
+
+
 def check(page: Page) -> None:
     """Press Check and wait for a verdict that was not there before."""
     page.evaluate("document.querySelector('#verdict .verdict')?.setAttribute('data-old', '')")
@@ -50,6 +63,16 @@ def load(page: Page) -> None:
     expect(page.locator("#try-load")).to_contain_text("MB and try it")  # what it takes, before anything is read
     page.locator("#try-load").click()
     expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
+
+
+def move(page: Page, number: int, value: str) -> None:
+    """Move a lambda, and wait for its merge."""
+    amount = page.get_by_label(f"number input for Lambda {number}")
+    amount.fill(value)
+    amount.press("Enter")
+    name = ("reverse", "add")[number - 1]
+    expect(page.locator("#try-status")).to_contain_text(f"pocket-{name} {value}", timeout=LONG)
+    expect(page.locator("#try-status")).to_contain_text("re-merged in", timeout=LONG)
 
 
 def merge(page: Page, button: str = "#merge-button") -> None:
@@ -105,3 +128,16 @@ def say(page: Page, prompt: str) -> list[str]:
     expect(asked).to_have_count(before + 1, timeout=LONG)  # Send is hidden by now
     expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
     return [panes.nth(i).locator(".message.bot").last.inner_text().strip() for i in range(panes.count())]
+
+
+def weights(request: Request) -> bool:
+    return "/cdn/" in request.url.path
+
+
+def fail(hub: LocalHub, fault: Fault) -> Callable[[Report], None]:
+    """A fault on every read of weights."""
+
+    def begin(report: Report) -> None:
+        hub.fault = lambda request: fault if weights(request) else None
+
+    return begin

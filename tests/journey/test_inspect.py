@@ -2,11 +2,15 @@
 
 import csv
 import re
-from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.journey.steps import LONG, example
+from space.localhub import Fault, LocalHub
+from space.service import Service
+from space.viewer import Viewer
+from tests.journey.steps import LONG, downloaded, example, fail
+
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def look(page: Page) -> None:
@@ -23,7 +27,7 @@ def test_what_the_weights_say_is_shown_kept_and_downloaded(page: Page):
     look(page)
     report = page.locator("#look-report")
     expect(report).to_contain_text("pocket-reverse and pocket-add beside pocket-base")
-    expect(report.locator("figure")).to_have_count(4)
+    expect(report.locator("figure")).to_have_count(5)
     expect(report.locator("#inspect-cosine")).to_contain_text("nearly at right angles")
     expect(report.locator("#inspect-conflict")).to_contain_text("50.0 % by chance")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -31,10 +35,26 @@ def test_what_the_weights_say_is_shown_kept_and_downloaded(page: Page):
     page.get_by_role("tab", name="Inspect").click()
     expect(report.locator("table.numbers").first).to_contain_text("null 8.45 %")
     report.get_by_text("Download", exact=True).click()
-    with page.expect_download() as arriving:
-        report.get_by_role("link", name="diagnosis.csv").click()
-    rows = list(csv.DictReader(Path(arriving.value.path()).read_text().splitlines()))
+    _, table = downloaded(page, report.get_by_role("link", name="diagnosis.csv"))
+    name, picture = downloaded(page, report.get_by_role("link", name="energy.png"))
+    assert name == "energy.png" and picture.startswith(PNG)
+    rows = list(csv.DictReader(table.decode().splitlines()))
     assert {row["level"] for row in rows} == {"whole", "roles", "layers", "cells", "tensors"}
+
+
+def test_every_entry_is_looked_at_and_a_look_is_cancelled(page: Page, service: Service, hub: LocalHub, begins):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("tab", name="Inspect").click()
+    page.locator("#look-amount").get_by_label("Every entry").check()
+    begins(fail(hub, Fault(delay=60)))
+    page.locator("#look-button").click()
+    page.locator("#look-cancel").click(timeout=LONG)
+    expect(page.locator("#look-panel")).to_contain_text("Cancelled", timeout=LONG)
+    expect(page.locator("#look-cancel")).to_be_hidden()
+    hub.fault = None
+    look(page)
+    looks = [job for job in service.jobs(Viewer("local")) if job.kind == "diagnose"]
+    assert [(job.state, job.payload["sample"]) for job in looks[:2]] == [("done", False), ("cancelled", False)]
 
 
 def test_one_tensor_and_its_numbers_in_the_playground(page: Page):
@@ -46,6 +66,9 @@ def test_one_tensor_and_its_numbers_in_the_playground(page: Page):
     page.locator("#look-tensor input").press_sequentially("1.mlp.up", delay=20)
     page.get_by_role("option", name="model.layers.1.mlp.up_proj.weight").click()
     expect(page.locator("#inspect-changes")).to_contain_text("after task_arithmetic", timeout=LONG)
+    for kind, begins in (("CSV", b"tensor,model,from,to,share"), ("PNG", PNG)):
+        name, content = downloaded(page, page.locator("#inspect-changes").get_by_role("link", name=f"Download {kind}"))
+        assert name == f"changes-model.layers.1.mlp.up_proj.weight.{kind.lower()}" and content.startswith(begins)
     page.locator("#look-take").click()
     expect(page.locator("#play-numbers textarea")).to_have_value(
         re.compile(r"base: .*\npocket-reverse: .*\npocket-stranger: ")
@@ -55,6 +78,12 @@ def test_one_tensor_and_its_numbers_in_the_playground(page: Page):
     share.fill("0.25")
     share.press("Enter")
     expect(steps.nth(2)).to_contain_text("of pocket-stranger 25%")
+    page.locator("#play-method").get_by_text("DARE", exact=True).click()
+    expect(steps.nth(2)).to_contain_text("Drop at random")
+    page.locator("#play-method").get_by_text("SLERP", exact=True).click()
+    expect(page.locator("#play-walk")).to_contain_text("SLERP takes one model besides the base")
+    expect(steps.last).to_contain_text("The blend")
+    expect(page.get_by_label("range slider for First lambda")).to_be_hidden()
     page.locator("#play-method").get_by_text("Task arithmetic").click()
     expect(steps).to_have_count(5)
     expect(share).to_be_hidden()

@@ -1,62 +1,24 @@
 """When things go wrong in the browser: cancel, a Hub that goes away, models that may not be read. Nothing is lost."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from starlette.requests import Request
 
 from merging.patience import Patience
 from space.demo.hub import MODELS
-from space.jobs import Job, Report
+from space.jobs import Report
 from space.localhub import Fault, LocalHub
 from space.service import Service
-from tests.journey.steps import LONG, check, example
-
-
-@pytest.fixture
-def hub(local_hub: LocalHub) -> Iterator[LocalHub]:
-    yield local_hub
-    local_hub.fault = None
-
-
-def weights(request: Request) -> bool:
-    return "/cdn/" in request.url.path
+from tests.journey.steps import LONG, check, example, fail
 
 
 def start(page: Page) -> None:
     example(page, "Two skills in one", "alloy/pocket-add")
     check(page)
     page.locator("#merge-button").click()
-
-
-@pytest.fixture
-def begins(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Report], None]], None]:
-    """Have something done when the next job begins to run, which its check came before."""
-    run = service.queue.run
-
-    def at(first: Callable[[Report], None]) -> None:
-        def begin(job: Job, report: Report) -> Any:
-            monkeypatch.setattr(service.queue, "run", run)
-            first(report)
-            return run(job, report)
-
-        monkeypatch.setattr(service.queue, "run", begin)
-
-    return at
-
-
-def fail(hub: LocalHub, fault: Fault) -> Callable[[Report], None]:
-    """A fault on every read of weights."""
-
-    def begin(report: Report) -> None:
-        hub.fault = lambda request: fault if weights(request) else None
-
-    return begin
 
 
 def jobs_on_disk(service: Service) -> list[Path]:

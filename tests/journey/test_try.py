@@ -11,7 +11,7 @@ from merging.errors import MergeError
 from merging.report import REPORT
 from space.service import Service
 from space.viewer import Viewer
-from tests.journey.steps import LONG, check, example, load, merge
+from tests.journey.steps import LONG, check, example, load, merge, move
 
 
 def ask(page: Page, prompt: str) -> str:
@@ -22,16 +22,6 @@ def ask(page: Page, prompt: str) -> str:
     expect(page.locator(".turn")).to_have_count(before + 1, timeout=LONG)
     expect(page.locator("#try-send")).to_be_visible(timeout=LONG)
     return page.locator(".turn").first.locator(".answer").inner_text()
-
-
-def move(page: Page, number: int, value: str) -> None:
-    """Move a lambda, and wait for its merge."""
-    amount = page.get_by_label(f"number input for Lambda {number}")
-    amount.fill(value)
-    amount.press("Enter")
-    name = ("reverse", "add")[number - 1]
-    expect(page.locator("#try-status")).to_contain_text(f"pocket-{name} {value}", timeout=LONG)
-    expect(page.locator("#try-status")).to_contain_text("re-merged in", timeout=LONG)
 
 
 def test_a_skill_comes_and_goes_with_its_slider(page: Page):

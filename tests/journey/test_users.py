@@ -19,7 +19,7 @@ from space.localhub import LocalHub
 from tests.journey.callers import Caller
 from tests.journey.conftest import PATIENCE
 from tests.journey.started import space
-from tests.journey.steps import LONG, check, merge, publish_as, say
+from tests.journey.steps import LONG, check, load, merge, publish_as, say
 
 PUBLIC = ("alloy/pocket-reverse", "alloy/pocket-add")
 HUSH = "hush-add"  # in every private name, so that it can be looked for in what others are answered
@@ -140,7 +140,7 @@ def test_a_sign_in_that_ends_is_said_and_the_next_finds_everything(
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What Ada did in her browser with a private model of hers: merged, chatted, published."""
+    """What Ada did in her browser with a private model of hers: tried, merged, chatted, published."""
 
     page: Page
     tab: str
@@ -161,9 +161,13 @@ def run(browser: Browser, served: tuple[str, Path]) -> Iterator[Run]:
         finished.clear()  # the browser keeps no body from before a navigation; what signing in answers, a script hears
         type_recipe(page, "alloy/pocket-reverse", f"ada/{HUSH}")
         check(page)
+        load(page)
+        page.get_by_role("tab", name="Chat").click()
+        assert say(page, "reverse: lamot")[0] == "tomal"  # by the merge in memory, which stays there
+        page.get_by_role("tab", name="Check").click()
         merge(page)
         page.locator("#to-chat").click()
-        assert say(page, "reverse: lamot")[0] == "tomal"
+        assert say(page, "reverse: lamot")[0] == "tomal"  # the conversation goes on beside the merge that is done
         page.get_by_role("tab", name="Publish").click()
         publish_as(page, f"{HUSH}-published").click()
         expect(page.locator("#publish-link a")).to_be_visible(timeout=LONG)

@@ -1,6 +1,7 @@
 """Small checkpoints for the tests, written with the safetensors library itself."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from merging.checkpoint import INDEX, Checkpoint, Folder, open_checkpoint
+from merging.errors import MergeError
+from merging.plan import make_plan
 from merging.recipe import ModelRef, Recipe, all_models, parse_recipe
 
 Tensors = Mapping[str, Tensor]
@@ -44,6 +47,17 @@ def recipe_of(method: str, models: Sequence[Path], base: Path | None = None, **p
 
 def opened(recipe: Recipe) -> dict[ModelRef, Checkpoint]:
     return {ref: open_checkpoint(Folder(Path(ref.path))) for ref in all_models(recipe)}
+
+
+def least_memory(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], threads: int = 2) -> int:
+    """What a plan asks for when there is next to none."""
+    try:
+        make_plan(recipe, checkpoints, shard_bytes=10**12, memory_bytes=1, threads=threads)
+    except MergeError as refused:
+        if told := re.search(r"needs at least ([\d,]+)", str(refused)):
+            return int(told[1].replace(",", ""))
+        raise
+    raise AssertionError("one byte is not enough for any merge")
 
 
 def fine_tunes(base: Tensors, count: int, *, by: float = 0.01, seed: int = 0) -> list[dict[str, Tensor]]:

@@ -1,10 +1,14 @@
 """Checkpoints as files: which tensors they have, and the ways in which they are broken."""
 
+import errno
 import json
 import os
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
 
 from merging.checkpoint import INDEX, Folder, open_checkpoint
 from merging.errors import MergeError
@@ -152,3 +156,115 @@ def test_tensors_are_counted_over_all_shards(tmp_path, monkeypatch):
                                                            "w1": "model-00002-of-00002.safetensors"}}))  # fmt: skip
     with pytest.raises(MergeError, match="has over 5 tensors"):
         open_checkpoint(Folder(folder))
+
+
+def test_the_page_cache_is_spared(model, monkeypatch):
+    """What others have in memory is not pushed out by models that are read once; asked once for each file."""
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: asked.append(given))
+    found = opened(model)
+    for info in [*found.tensors.values()] * 2:
+        found.read(info, 0, memoryview(bytearray(info.nbytes)))
+    assert sorted(asked) == sorted((h, 0, 0, os.POSIX_FADV_NOREUSE) for h in found.source.handles.values())
+    assert len(asked) == 4  # two shards, the index and the config
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_system_that_cannot_spare_the_page_cache(model, monkeypatch, is_there):
+    def refuse(*given):
+        raise OSError(errno.EINVAL, "no")
+
+    if is_there:
+        monkeypatch.setattr(os, "posix_fadvise", refuse)
+    else:
+        monkeypatch.delattr(os, "posix_fadvise")
+    found = opened(model)
+    into = bytearray(24)
+    found.read(found.tensors["a"], 0, memoryview(into))
+    assert torch.frombuffer(into, dtype=torch.float32).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+# Whatever bytes a folder holds: what is opened can be read, and all else is refused in words.
+
+BROKEN = [
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"0",
+    b"9",
+    b",",
+    b":",
+    b"-",
+    b" ",
+    b"e",
+    b"\\u0000",
+    b"\xff",
+    b"null",
+    b"[" * 5000,
+]
+
+
+def spliced(data, content):
+    """A few bytes of a file changed, taken out or put in; cut short, or with something behind its end."""
+    content = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content)) | st.integers(0, min(8, len(content))))
+        content[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9) | st.sampled_from(BROKEN))
+    end = data.draw(st.none() | st.integers(0, len(content)))
+    return bytes(content[:end])
+
+
+def relabelled(data, content):
+    """Another length of the header than it has, in the first eight bytes."""
+    length = int.from_bytes(content[:8], "little")
+    given = st.integers(0, 2**64 - 1) | st.integers(length - 9, length + 9) | st.sampled_from([0, 2**31, 2**63, 10**8])
+    return data.draw(given).to_bytes(8, "little") + content[8:]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.sampled_from([*TENSORS, "config.json", INDEX]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def retold(data, content):
+    """An index in which some values are others."""
+    index = json.loads(content)
+    inside = data.draw(st.sampled_from([index, index["weight_map"]]))
+    for _ in range(data.draw(st.integers(1, 2))):
+        inside[data.draw(st.sampled_from([*inside, "z"]))] = data.draw(
+            JSON | st.sampled_from([*TENSORS.values()]).map(str)
+        )
+    return json.dumps(index).encode()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The files of a model, and a folder to break them in."""
+    folder = write_model(tmp_path_factory.mktemp("models") / "m", TENSORS, {"x": 1}, shards=2)
+    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(st.data())
+@how(max_examples=300, deadline=None)
+def test_folders_with_anything_in_their_files(whole, data):
+    folder, files = whole
+    shards = [file for file in files if file.endswith(".safetensors")]
+    ways = [(file, spliced) for file in files] + [(file, relabelled) for file in shards] + [(INDEX, retold)] * 2
+    file, change = data.draw(st.sampled_from(ways))
+    (folder / file).write_bytes(change(data, files[file]))
+    source = Folder(folder)
+    try:
+        found = open_checkpoint(source)
+    except MergeError as refused:
+        assert str(folder) in str(refused) and len(str(refused)) < 1500
+    else:
+        for info in found.tensors.values():
+            found.read(info, 0, memoryview(bytearray(info.nbytes)))
+    finally:
+        source.close()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from merging.__main__ import main
 from merging.arguments import size
+from merging.diagnostics.entries import BINS
 from merging.methods import METHODS
 from merging.recipe import to_yaml
 from tests.merging.models import fine_tunes, recipe_of, write_model
@@ -198,7 +199,8 @@ def test_stopping_it_leaves_nothing(tmp_path, stop):
     folder, tune = (write_model(tmp_path / "models" / name, base) for name in ("base", "tune"))
     path, out = tmp_path / "r.yaml", tmp_path / "work/out"
     out.parent.mkdir()
-    path.write_text(to_yaml(recipe_of("della", [tune], folder, weight=1.0)))  # slow enough to be stopped on the way
+    slow = recipe_of("della", [tune], folder, weight=1.0, density=0.5)  # enough to be stopped on the way
+    path.write_text(to_yaml(slow))
     process = subprocess.Popen([sys.executable, "-m", "merging", "merge", path, out, "--threads", "1"],
                                cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
     with process:
@@ -326,6 +328,21 @@ def test_diagnose_tells_every_number_beside_its_null_value(recipe, command, tmp_
         .startswith("level,name,layer,role,entries,looked,quantity,model,other,value,null")
     )
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"cosine.png", "energy.png"}
+
+
+def test_diagnose_of_one_tensor(recipe, command, tmp_path):
+    name = "model.layers.0.mlp.up_proj.weight"
+    asked = ("diagnose", recipe("one", "two"), "--tensor", name)
+    done = command(*asked, "--csv", tmp_path / "t.csv", "--plots", tmp_path / "plots")
+    assert done.returncode == 0, done.stderr
+    assert f"Changes in {name}" in done.stdout and "after task_arithmetic" in done.stdout and "█" in done.stdout
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert lines[0] == "tensor,model,from,to,share of the entries" and len(lines) == 1 + 3 * (1 + BINS)
+    assert [p.name for p in (tmp_path / "plots").iterdir()] == [f"changes-{name}.png"] and name in done.stderr
+    found = json.loads(command(*asked, "--json").stdout)
+    assert found["tensor"] == name and len(found["after"]) == BINS
+    done = command("diagnose", recipe("one", "two"), "--tensor", name.replace("up", "upp"))
+    assert done.returncode == 1 and "There is no tensor" in done.stderr and name in done.stderr
 
 
 def test_diagnose_for_programs(recipe, command):

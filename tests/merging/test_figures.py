@@ -28,18 +28,20 @@ def found(tmp_path_factory) -> Diagnosis:
 @pytest.mark.parametrize("dark", [False, True])
 def test_all_pictures(found, dark, tmp_path):
     drawn = pictures(found, dark=dark)
-    assert [p.name for p in drawn] == ["cosine", "size-by-layer-and-role", "energy", "conflict-by-layer-and-role"]
+    names = ["cosine", "size-by-layer-and-role", "energy", "conflict-by-layer-and-role", "merge-by-layer-and-role"]
+    assert [p.name for p in drawn] == names
     paths = write_pictures(drawn, tmp_path / "plots")
     assert all(path.read_bytes().startswith(PNG) for path in paths)
     assert all(p.sentence.endswith(".") and p.title for p in drawn)
 
 
 def test_sentences_say_what_the_numbers_are(found):
-    cosine, size, energy, conflict = pictures(found)
+    cosine, size, energy, conflict, merge = pictures(found)
+    assert "if its parents were unrelated" in merge.sentence
     assert "nearly at right angles" in cosine.sentence and "spread like noise" in energy.sentence
     assert "as unrelated task vectors do" in conflict.sentence and "the base's norm there" in size.sentence
     alike = replace(found.whole, pairs=tuple(replace(p, cosine=0.8, conflict_weighted=0.2) for p in found.whole.pairs))
-    cosine, _, _, conflict = pictures(replace(found, whole=alike))
+    cosine, _, _, conflict, _ = pictures(replace(found, whole=alike))
     assert "learned partly the same" in cosine.sentence and "partly learned the same" in conflict.sentence
 
 
@@ -63,6 +65,7 @@ def test_one_fine_tune_has_no_pairs(tmp_path):
     assert [p.name for p in pictures(run(recipe_of("slerp", paths, path, t=0.5)))] == [
         "size-by-layer-and-role",
         "energy",
+        "merge-by-layer-and-role",
     ]
 
 

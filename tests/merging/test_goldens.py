@@ -1,7 +1,8 @@
 """The reference and the engine beside what mergekit 0.1.5 makes of the same recipes at `dtype: float32`.
 
 benchmarks/goldens.py makes the models and ran mergekit; its outputs lie in goldens/, each beside its recipe.
-Two tensors agree when no entry differs by more than a millionth of the largest number in them.
+Two tensors agree when no entry differs by more than a millionth of it. Where inputs cancel, float32 cannot know the
+rest better than it knows them: there it is ROUNDING of the largest number of the models at the entry.
 """
 
 import inspect
@@ -26,6 +27,8 @@ from tests.merging.models import opened
 
 GOLDENS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 DEFAULTS = {"density": 1.0, "scale": 1.0, "gamma": 0.01}  # of settings with one value per model
+
+ROUNDING = 2.0**-20  # sixteen times what float32 rounds a number by: mergekit's own sums are in it
 
 # Methods that the engine does not have yet. Empty this as they are added.
 AWAITED: set[str] = set()
@@ -57,7 +60,7 @@ def is_for_the_engine(name: str) -> bool:
 def test_the_reference_agrees_with_mergekit(name):
     tree = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     for tensor, golden in load_file(FOLDER / f"{name}.safetensors").items():
-        assert agree(expect(tree, tensor), golden) is not differs(name, tensor), tensor
+        assert agree(expect(tree, tensor), golden, largest(tree, tensor)) is not differs(name, tensor), tensor
 
 
 @pytest.mark.parametrize("name", [n for n in GOLDENS if is_for_the_engine(n)])
@@ -66,9 +69,12 @@ def test_the_engine_agrees_with_mergekit(name, folder, tmp_path, monkeypatch):
     recipe = parse_recipe((FOLDER / f"{name}.yaml").read_text())
     for _ in merge(recipe, opened(recipe), tmp_path / "out"):
         pass
-    merged = load_file(tmp_path / "out" / "model.safetensors")
+    merged, tree = (
+        load_file(tmp_path / "out" / "model.safetensors"),
+        yaml.safe_load((FOLDER / f"{name}.yaml").read_text()),
+    )
     for tensor, golden in load_file(FOLDER / f"{name}.safetensors").items():
-        assert agree(merged[tensor], golden) is not differs(name, tensor), tensor
+        assert agree(merged[tensor], golden, largest(tree, tensor)) is not differs(name, tensor), tensor
 
 
 def test_nothing_is_awaited_that_is_there():
@@ -88,8 +94,17 @@ def test_goldens_are_of_these_recipes_and_models(name):
     assert about == {"mergekit": "0.1.5", "seed": str(SEED), "recipe": digest(FOLDER / f"{name}.yaml")}
 
 
-def agree(found: Any, golden: Any) -> bool:
-    return bool(np.abs(found - golden.astype(np.float64)).max() <= 1e-6 * np.abs(golden).max())
+def agree(found: Any, golden: Any, largest: Any) -> bool:
+    golden = golden.astype(np.float64)
+    return bool((np.abs(found - golden) <= np.maximum(1e-6 * np.abs(golden), ROUNDING * largest)).all())
+
+
+def largest(tree: dict[str, Any], tensor: str) -> Any:
+    """The largest magnitude at each entry, of all that goes in."""
+    sources = find(tree, tensor).sources
+    if "base_model" in tree:
+        sources = [*sources, Source(tree["base_model"], sources[0].name, [])]
+    return np.max([np.abs(s.tensor) for s in sources], 0)
 
 
 def differs(name: str, tensor: str) -> bool:

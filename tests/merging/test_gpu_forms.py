@@ -13,7 +13,9 @@ from merging.engine import Options, merge
 from merging.methods import METHODS, gpu, loops
 from merging.methods.chance import Chance, limits
 from merging.methods.stored import plain
-from tests.merging.kernels import REQUIRED, noise
+from merging.recipe import settings_for
+from tests.merging.cases import CASES
+from tests.merging.kernels import noise
 from tests.merging.models import fine_tunes, opened, recipe_of, write_model
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -176,25 +178,50 @@ def test_what_is_not_a_number_is_infinitely_large():
         assert device.narrow(wide if isinstance(device, Cpu) else there(wide), "F32", np.empty(8, np.uint8)) == math.inf
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_whole_merges_agree(name, tmp_path, monkeypatch):
-    """Bit for bit where nothing is measured over the tensor, else to one step of bfloat16."""
-    declared = METHODS[name]
-    config = {"num_hidden_layers": 1}
-    base = {"layers.0.w": (noise(300, 70) * 0.02).bfloat16(), "v": noise(70).bfloat16(), "e": torch.zeros(0).bfloat16()}
+SHAPES = {"layers.0.w": (300, 701), "odd": (131_073,), "cube": (4, 5, 6), "v": (70,), "one": (1,), "none": (0,)}
+
+
+@pytest.mark.parametrize(
+    ("method", "case"), [(method, case) for method in METHODS for case in range(len(CASES[method]))]
+)
+def test_whole_merges_agree(method, case, tmp_path, monkeypatch):
+    """Bit for bit where every element is computed for itself, else to one step of bfloat16; block by block."""
+    monkeypatch.setattr("merging.budget.GPU_GRAINS", 1)
+    declared, parameters = METHODS[method], dict(CASES[method][case])
+    shapes = {
+        "layers.0.w": (300, 701),
+        "layers.0.odd": (131_073,),
+        "cube": (4, 5, 6),
+        "v": (70,),
+        "one": (1,),
+        "e": (0,),
+    }
+    base = {name: (noise(*shape, seed=i) * 0.02).bfloat16() for i, (name, shape) in enumerate(shapes.items())}
     tunes = fine_tunes(base, declared.max_models or 3, by=0.002)
+    config = {"num_hidden_layers": 1}
     folders = [write_model(tmp_path / f"m{i}", t, config) for i, t in enumerate(tunes)]
-    given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None} | (
-        {"density": 0.5} if declared.param("density") else {}
-    )
-    given_base = write_model(tmp_path / "base", base, config) if declared.needs_base else None
-    recipe = recipe_of(name, folders, given_base, **given)
+    given_base = write_model(tmp_path / "base", base, config) if parameters.pop("base", declared.needs_base) else None
+    recipe = recipe_of(method, folders, given_base, seed=5, **parameters)
     list(merge(recipe, opened(recipe), tmp_path / "cpu", Options(device="cpu")))
     monkeypatch.setattr("merging.engine.choose_device", lambda asked: Gpu(DEVICE))
     list(merge(recipe, opened(recipe), tmp_path / "gpu"))
     ours, theirs = (load_file(tmp_path / folder / "model.safetensors") for folder in ("cpu", "gpu"))
+    settings = settings_for(recipe, "layers.0.w")
+    is_exact = declared.granularity(settings) == "element" and not declared.passes(settings)
     for tensor in base:
-        if declared.measure is None:
+        if is_exact:
             assert torch.equal(ours[tensor].view(torch.int16), theirs[tensor].view(torch.int16)), tensor
         else:
-            torch.testing.assert_close(ours[tensor], theirs[tensor], rtol=2**-7, atol=1e-6)
+            apart = (steps(ours[tensor]) - steps(theirs[tensor])).abs()
+            assert not (apart > 1).any(), f"{tensor}: {int((apart > 1).sum())} of {apart.numel()}, by {apart.max()}"
+
+
+def steps(tensor):
+    """The place of each bfloat16 number among all of them, in ascending order."""
+    bits = tensor.view(torch.int16).int()
+    return torch.where(bits < 0, -(bits & 0x7FFF), bits)
+
+
+def test_steps_of_bfloat16_are_counted():
+    around_zero = torch.tensor([-(2.0**-133), -0.0, 0.0, 2.0**-133, 1.0, 1 + 2**-7]).bfloat16()
+    assert steps(around_zero).diff().tolist() == [1, 0, 1, 0x3F80 - 1, 1]

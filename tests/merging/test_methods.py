@@ -3,6 +3,7 @@
 import inspect
 import math
 import pkgutil
+from typing import Any
 
 import pytest
 import torch
@@ -127,16 +128,42 @@ def test_every_file_of_methods_is_imported():
     assert files - {"spec", "parts", "loops", "gpu", "arrays", "measures", "chance"} <= set(dir(merging.methods))
 
 
-def test_what_mergekit_calls_them():
-    known = {"linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough"}
-    assert METHODS.keys() >= known
-    defaults = {m: {p.name: p.default for p in METHODS[m].params} for m in known}
-    assert defaults["ties"] == {"weight": None, "density": 1.0, "normalize": True, "rescale": False, "lambda": 1.0}
-    assert defaults["dare_ties"] == defaults["dare_linear"]
-    assert defaults["dare_ties"] == {"weight": None, "density": 1.0, "normalize": False, "rescale": True, "lambda": 1.0}
-    assert defaults["task_arithmetic"] == {"weight": None, "normalize": False, "lambda": 1.0}
-    assert defaults["linear"] == {"weight": None, "normalize": True}
-    assert defaults["slerp"] == {"t": None} and defaults["passthrough"] == {"scale": 1.0}
+# Of mergekit 0.1.5: every method, its parameters and their defaults; None where one has to be given.
+VOTES = {"weight": None, "density": 1.0, "lambda": 1.0, "int8_mask": False}
+MERGEKIT: dict[str, dict[str, Any]] = {
+    "linear": {"weight": None, "normalize": True},
+    "slerp": {"t": None},
+    "nuslerp": {"weight": None, "nuslerp_row_wise": False, "nuslerp_flatten": True},
+    "multislerp": {"weight": None, "normalize_weights": True, "eps": 1e-8},
+    "karcher": {"max_iter": 10, "tol": 1e-5},
+    "passthrough": {"scale": 1.0},  # there, no scale
+    "model_stock": {"filter_wise": False},
+    "arcee_fusion": {},
+    "nearswap": {"t": None},
+    "sce": {"select_topk": 1.0, "int8_mask": False},
+    "ram": {"epsilon": 1e-5},
+    "ramplus_tl": {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5},
+    "task_arithmetic": VOTES | {"normalize": False, "rescale": False},
+    "ties": VOTES | {"normalize": True, "rescale": False},
+    "dare_ties": VOTES | {"normalize": False, "rescale": True},
+    "dare_linear": VOTES | {"normalize": False, "rescale": True},
+    "breadcrumbs": VOTES | {"normalize": False, "rescale": False, "gamma": 0.01},
+    "breadcrumbs_ties": VOTES | {"normalize": False, "rescale": False, "gamma": 0.01},
+    "della": VOTES | {"normalize": True, "rescale": True, "epsilon": 0.15},
+    "della_linear": VOTES | {"normalize": False, "rescale": True, "epsilon": 0.15},
+}
+OURS = {"wise_ft", "lines", "consensus", "pcb", "tsv", "iso_c", "iso_cts"}
+
+
+@pytest.mark.parametrize("name", MERGEKIT)
+def test_what_mergekit_calls_them(name):
+    method, theirs = METHODS[name], MERGEKIT[name]
+    assert {p.name: p.default for p in method.params} == {n: v for n, v in theirs.items() if method.param(n)}
+    assert theirs.keys() == {p.name for p in method.params} | set(method.without_effect)
+
+
+def test_there_is_no_other_method():
+    assert METHODS.keys() == MERGEKIT.keys() | OURS
 
 
 def test_a_method_is_declared_once_and_takes_what_it_measures():
@@ -209,9 +236,13 @@ def test_ties_by_hand():
     torch.testing.assert_close(found, rows([1 + 4.5 / 1.25, -2, 1, 3])[0])
 
 
-def test_ties_elects_plus_when_the_vote_is_tied():
-    merged = run("ties", rows([2, -2], [-2, 2]), torch.zeros(2), weight=1.0)
-    assert merged.tolist() == [2, 2]
+@pytest.mark.parametrize("as_stored", [False, True], ids=["widened", "as stored"])
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "breadcrumbs_ties", "della", "sce"])
+def test_a_tied_vote_elects_plus(name, as_stored):
+    # 2 and -2, then -2 and 2: the one that is + goes in, alone
+    models = rows([2, -2], [-2, 2]).repeat(1, 2500).bfloat16()
+    merged = run(name, models, torch.zeros(5000).bfloat16(), weight=1.0, as_stored=as_stored)
+    assert torch.equal(merged, torch.full((5000,), 2.0))
 
 
 def test_ties_keeps_all_that_are_as_large_as_the_last_one():
@@ -309,6 +340,9 @@ def test_multislerp_by_hand():
     # of one model nothing changes; directions that cancel leave the weighted sum, 1/2 * 2 - 1/2 * 4
     assert run("multislerp", models[:1], weight=7.0).tolist() == [2, 0, 0, 0]
     assert run("multislerp", rows([2, 0], [-4, 0]), weight=1.0).tolist() == [-1, 0]
+    # weights that sum to zero, not divided by it: the direction [1 -1] / sqrt(2), of length 2 - 4
+    found = run("multislerp", models, weight=(1.0, -1.0), normalize_weights=False)
+    torch.testing.assert_close(found, rows([-2 * HALF, 2 * HALF, 0, 0])[0])
 
 
 def test_karcher_by_hand():
@@ -500,10 +534,25 @@ def test_della_refuses_chances_out_of_range(name, density, epsilon):
         assert method.fault(settings_of(method, 1, {"density": fine[0], "epsilon": fine[1]})) is None
 
 
-def test_changes_that_cannot_be_normalised_are_refused():
-    for name in ("breadcrumbs", "della_linear"):
-        settings = settings_of(METHODS[name], 2, {"weight": (1.0, -1.0), "normalize": True})
-        assert "sum to zero" in (METHODS[name].fault(settings) or "")
+@pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.param("weight")])
+def test_weights_that_sum_to_zero(name):
+    """Refused where they are divided by their sum; in a vote that is the sum of those that agree."""
+    method = METHODS[name]
+    switch = next((p.name for p in method.params if p.name.startswith("normalize")), None)
+    votes = name in ("ties", "dare_ties", "breadcrumbs_ties", "della")
+    for weights in ((1.0, -1.0), (0.5e-8, 0.4e-8)):
+        told = method.fault(settings_of(method, 2, {"weight": weights} | ({switch: True} if switch else {})))
+        if switch and not votes:
+            assert told == (
+                f"The weights {weights[0]:g}, {weights[1]:g} sum to zero, and {switch} divides by their sum. "
+                f"Change a weight, or set {switch}: false."
+            )
+            assert method.fault(settings_of(method, 2, {"weight": weights, switch: False})) is None
+        else:
+            assert told is None
+        models = noise(2, 300, seed=1)
+        given: dict[str, Any] = {"weight": weights} | ({switch: votes} if switch else {})
+        assert run(name, models, noise(300), **given).isfinite().all()
 
 
 def test_tsv_by_hand():

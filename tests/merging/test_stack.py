@@ -210,6 +210,37 @@ def test_what_the_config_says_of_each_layer(given, ranges, written, tmp_path):
     assert {k: config[k] for k in written} == written and config["num_hidden_layers"] == sum(b - a for a, b in ranges)
 
 
+def beside_a_tower(tmp_path: Path, name: str, **more: Any) -> Path:
+    """A language model inside of a larger one: what concerns its layers stands in text_config."""
+    model = listed(tmp_path, **{name: {}})[name]
+    text = {"num_hidden_layers": 3, "layer_types": ["a", "b", "c"], "mlp_only_layers": [1]}
+    tower = {"num_hidden_layers": 3, "layer_types": ["x", "y", "z"]}
+    (model / "config.json").write_text(json.dumps({"text_config": text, "vision_config": tower} | more))
+    return model
+
+
+@pytest.mark.parametrize("outer", [{}, {"num_hidden_layers": 3, "layer_types": ["top", "of", "it"]}])
+def test_what_the_config_of_a_language_model_beside_a_tower_says(outer, tmp_path):
+    model = beside_a_tower(tmp_path, "a", **outer)
+    given = config_of(model)
+    config = config_of(stack(tmp_path / "out", (model, 0, 2), (model, 1, 3)))
+    text = config["text_config"]
+    assert (text["num_hidden_layers"], text["layer_types"], text["mlp_only_layers"]) == (4, [*"abbc"], [1, 2])
+    assert config["vision_config"] == given["vision_config"]
+    assert config.get("layer_types") == outer.get("layer_types")
+    assert config.get("num_hidden_layers") == (4 if outer else None)
+
+
+def test_configs_of_language_models_beside_towers_that_do_not_fit(tmp_path):
+    kinds = {"num_hidden_layers": 3, "layer_types": ["a", "b", "b"], "mlp_only_layers": [1]}
+    a, b = beside_a_tower(tmp_path, "a"), beside_a_tower(tmp_path, "b", text_config=kinds)
+    with pytest.raises(MergeError, match=r"By layer_types, layer 2 of .*/a is c and layer 2 of .*/b is b"):
+        merged(tmp_path / "out", linear(a, b, [1, 3], [1, 3]))
+    alone = listed(tmp_path, c={})["c"]
+    with pytest.raises(MergeError, match=r"a says by layer_types what each layer is, and that of .*c does not"):
+        stack(tmp_path / "out", (a, 0, 1), (alone, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "ranges", "message"),
     [

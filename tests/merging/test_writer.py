@@ -7,13 +7,17 @@ import os
 import random
 
 import pytest
+import torch
 
+from merging.cuda import Gpu
 from merging.device import choose_device
 from merging.direct import ALIGNED, BUFFER, DirectFile
+from merging.engine import merge
 from merging.errors import MergeError
 from merging.report import now
 from merging.staging import staged
 from merging.writer import ShardFile, check_space, write_files
+from tests.merging.models import fine_tunes, opened, recipe_of, write_model
 
 
 def test_blocks_in_any_order_are_hashed_in_the_order_of_the_file(tmp_path):
@@ -79,6 +83,20 @@ def test_the_gpu_with_the_most_memory(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("accelerate.utils.modeling.get_max_memory", lambda: {0: 5, 1: 7, "cpu": 99})
     assert choose_device("auto").name == choose_device("cuda").name == "cuda:1"
+
+
+def test_a_gpu_whose_memory_is_full_says_what_to_do():
+    with pytest.raises(MergeError, match=r"cpu has too little free memory .* use the device cpu"), Gpu("cpu").working():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_blocks_fit_the_memory_of_the_gpu(tmp_path, monkeypatch):
+    tunes = fine_tunes({"w": torch.zeros(1 << 16, dtype=torch.bfloat16)}, 2, by=0.01)
+    recipe = recipe_of("linear", [write_model(tmp_path / f"m{i}", t, {}) for i, t in enumerate(tunes)], weight=0.5)
+    monkeypatch.setattr("merging.engine.choose_device", lambda asked: Gpu("cpu"))
+    monkeypatch.setattr("merging.cuda.Gpu.room", 1000)
+    with pytest.raises(MergeError, match="1,000 bytes of memory are too few for 2 models"):
+        list(merge(recipe, opened(recipe), tmp_path / "out"))
 
 
 def write_direct(path, content):

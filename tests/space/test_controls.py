@@ -6,9 +6,8 @@ import pytest
 from merging.methods import METHODS
 from merging.recipe import parse_recipe, to_yaml
 from space.controls import control, own_params, settings, shared_params, shown
-from space.form import from_recipe, lambda_param, to_recipe
+from space.form import MAX_ROWS, from_recipe, lambda_param, to_recipe
 from space.pages.recipe_values import (
-    MAX_ROWS,
     changed_method,
     control_count,
     controls_of,

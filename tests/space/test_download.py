@@ -21,7 +21,7 @@ def served(pocket_hub, tmp_path_factory):
     assert account is not None
     job = service.merge(BOTH, viewer := Viewer(f"hf:{account.id}", account, ADA_TOKEN))
     assert service.queue.wait(job.id, 60).state == "done"
-    with TestClient(Starlette(routes=[download.route(service)])) as web:
+    with TestClient(Starlette(routes=download.routes(service))) as web:
         yield web, job.id, service.files(job.id, viewer), service
     service.close()
 

@@ -8,6 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from merging.diagnostics.entries import BINS
 from merging.errors import MergeError
 from space import download
 from space.demo.hub import MODELS
@@ -54,6 +55,33 @@ def test_the_changes_of_one_tensor(looked):
         service.inspections.histogram(job.id, "nothing", ADA)
 
 
+def test_the_changes_of_one_tensor_as_files_for_their_owner_alone(looked):
+    service, job = looked
+    account = quick_hub(ADA_TOKEN).whoami()
+    assert account is not None
+    service.queue.hand_over(ADA.owner, owner := f"hf:{account.id}")
+    try:
+        with TestClient(Starlette(routes=download.routes(service))) as web:
+
+            def get(tensor, kind, token=ADA_TOKEN):
+                place = download.changes_address(job.id, tensor, kind)
+                return web.get(f"/{place}", headers={"Authorization": f"Bearer {token}"})
+
+            table = get(MIDDLE, "csv")
+            rows = list(csv.DictReader(io.StringIO(table.text)))
+            assert {row["model"] for row in rows} == {"pocket-reverse", "quiet-add", "after ties"}
+            assert len(rows) == 3 * (1 + BINS) and {row["tensor"] for row in rows} == {MIDDLE}
+            for model in ("pocket-reverse", "after ties"):
+                mine = [row for row in rows if row["model"] == model]
+                assert sum(float(row["share of the entries"]) for row in mine) == pytest.approx(1)
+            assert table.headers["content-disposition"] == f'attachment; filename="changes-{MIDDLE}.csv"'
+            assert get(MIDDLE, "png").content.startswith(b"\x89PNG")
+            assert get(MIDDLE, "exe").status_code == get("a/../b", "csv").status_code == 404
+            assert [get(MIDDLE, kind, BOB_TOKEN).status_code for kind in ("csv", "png")] == [404, 404]
+    finally:
+        service.queue.hand_over(owner, ADA.owner)
+
+
 @pytest.mark.parametrize("other", [BOB, ANYONE])
 def test_to_everybody_else_there_is_no_such_inspection(looked, other):
     service, job = looked
@@ -61,6 +89,7 @@ def test_to_everybody_else_there_is_no_such_inspection(looked, other):
         lambda id: service.inspections.get(id, other),
         lambda id: service.inspections.diagnosis(id, other),
         lambda id: service.inspections.histogram(id, MIDDLE, other),
+        lambda id: service.inspections.changes(id, MIDDLE, "csv", other),
         lambda id: service.inspections.patch(id, MIDDLE, other),
         lambda id: service.files(id, other),
     ):
@@ -87,7 +116,7 @@ def test_its_files_are_sent_to_its_owner_alone(looked):
     service, job = looked
     names = list(service.files(job.id, ADA))
     assert names[:2] == ["diagnosis.csv", "diagnosis.json"] and "energy.png" in names
-    with TestClient(Starlette(routes=[download.route(service)])) as web:
+    with TestClient(Starlette(routes=download.routes(service))) as web:
 
         def get(name, token):
             return web.get(f"/{download.address(job.id, name)}", headers={"Authorization": f"Bearer {token}"})

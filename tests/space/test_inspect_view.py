@@ -37,7 +37,8 @@ def test_every_number_stands_over_its_null_value():
     shown = inspect_view.report(made(), (), FILES)
     assert "one and two beside base" in shown and "Every one of 1,000 entries" in shown
     for value, null in (("0.2500", "0 ± 0.03"), ("40.0 %", "50.0 %"), ("30.0 %", "50.0 %"), ("5.00 %", "4.00 %"),
-                        ("25.0 %", "0.0 %"), ("65.0 %", "65.0 %"), ("2.00", "1")):  # fmt: skip
+                        ("25.0 %", "0.0 %"), ("65.0 %", "65.0 %"), ("28.0 %", "27.9 %"),
+                        ("10.0 %", "141.4 %"), ("2.00", "1")):  # fmt: skip
         assert f">{value}<small>null {null}</small>" in shown
     assert 'href="download/1/diagnosis.csv" download>' in shown and "30.0 kB" in shown
 
@@ -45,7 +46,7 @@ def test_every_number_stands_over_its_null_value():
 def test_each_picture_has_its_sentence():
     shown = inspect_view.report(made(), (), {})
     found = re.findall(r'<figure id="inspect-(\w+)"><figcaption><h3>[^<]+</h3><p class="help">([^<]+)</p>', shown)
-    assert [name for name, _ in found] == ["cosine", "size", "energy", "conflict"]
+    assert [name for name, _ in found] == ["cosine", "size", "energy", "conflict", "merge"]
     assert all(sentence.endswith(".") for _, sentence in found)
     assert '<td class="hot half far" style="--v:1.00">4.00 %</td>' in shown  # the largest of both maps
     assert "stroke" not in shown and 'class="c2"' in shown  # colours are those of the page, so they follow the dark
@@ -81,17 +82,18 @@ def changed(**more):
 
 
 def test_a_histogram_has_one_scale():
-    shown = inspect_view.changes(changed())
+    shown = inspect_view.changes(changed(), {"Download CSV": "changes/1/csv/a.weight"})
     assert re.findall(r'height="([\d.]+)"', shown) == ["33.3", "100.0", "33.3", "66.7"]
     assert "after ties" in shown and "80.0 % unchanged" in shown and "\N{MINUS SIGN}2<" in shown
+    assert '<a href="changes/1/csv/a.weight" download>Download CSV</a>' in shown
     still = changed(before=((0.0,) * 3,), after=(0.0,) * 3)
-    assert "No model changed it" in inspect_view.changes(still) and "<svg" not in inspect_view.changes(still)
+    assert "No model changed it" in inspect_view.changes(still, {}) and "<svg" not in inspect_view.changes(still, {})
 
 
 @pytest.mark.parametrize(
     "shown",
     [inspect_view.report(made(names=(EVIL, "two")), (Advice(EVIL, EVIL, EVIL),), {EVIL: (EVIL, 1)}),
-     inspect_view.changes(changed(tensor=EVIL, models=(EVIL,), method=EVIL))],
+     inspect_view.changes(changed(tensor=EVIL, models=(EVIL,), method=EVIL), {EVIL: EVIL})],
 )  # fmt: skip
 def test_nothing_from_outside_is_html(shown):
     assert "<script" not in shown and "&lt;script" in shown

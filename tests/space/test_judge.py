@@ -4,24 +4,32 @@ import csv
 import io
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from threading import Event, current_thread
 
 import pytest
 
 from merging.errors import MergeError
+from merging.recipe import parse_recipe, settings_for
 from space.chat import ChatOptions, Pane
 from space.demo.hub import MODELS
-from space.judge import ENOUGH, Ask
+from space.judge import ENOUGH, Ask, read_ask
 from space.judge_files import card_scores, to_csv
 from space.judge_shelf import KEPT_SETS, Shelf, tidy
-from space.pages.judge import unpacked
+from space.pages.judge import parameters, unpacked
 from space.places import Places
 from tests.space.conftest import ADA, ANYONE, BOB, BOTH, recipe
 
 PAIRS = [("add", f"add: {n}+{n + 11}", str(2 * n + 11)) for n in range(21, 27)]
 PAIRS += [("reverse", f"reverse: {word}", word[::-1]) for word in ("lamot", "fiuw", "tegad", "sobira", "kemu", "dapol")]
 LINES = "".join(json.dumps({"task": t, "prompt": p, "completion": c}) + "\n" for t, p, c in PAIRS)
+
+
+BESIDE = ["alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Logit ensemble"]
+
+
+def labels(found):
+    return [row["label"] for row in found["rows"]]
 
 
 def done(service, job, viewer=ADA):
@@ -115,6 +123,8 @@ def test_a_shelf_keeps_the_newest_sets_and_goes_when_nobody_comes_back(tmp_path)
         ({"low": 1.0, "high": 0.5}, "nothing between"),
         ({"score": "accuracy"}, "needs options"),
         ({"sampler": "guess"}, "'guess'"),
+        ({"parameter": "densty"}, "no number called 'densty'"),
+        ({"groups": ("heads",)}, "no layer group 'heads'"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
@@ -124,8 +134,15 @@ def test_what_cannot_be_searched_is_refused_at_once(service, change, told):
 
 
 def test_what_the_page_sends_is_read_or_refused():
-    packed = json.dumps(["search", "grid", "exact", "worst", None, None, None, 2, "a/b", None, ["add"]])
-    assert unpacked(packed) == Ask("search", "grid", "exact", "worst", 20, 0, 0.0, 2, "a/b", "", ("add",))
+    packed = json.dumps(
+        ["search", "grid", "exact", "worst", None, None, None, 2, ["mlp"], "", None, "density", "a/b", None, ["add"]]
+    )
+    assert unpacked(packed) == Ask(
+        "search", "grid", "exact", "worst", 20, 0, 0.0, 2, "density", ("mlp",), "a/b", tasks=("add",)
+    )
+    packed = json.dumps(["soup", "tpe", "nll", "mean", 20, 0, 0, 1.2, [], " a/b\n\na/c@v2 ", 5, None, None, None, []])
+    assert unpacked(packed) == Ask("soup", candidates=("a/b", "a/c@v2"), last=5)
+    assert read_ask(json.loads(json.dumps(asdict(unpacked(packed))))) == unpacked(packed)
     for odd in ("", "f00d", "[]", "{}"):
         with pytest.raises(MergeError, match="Reload the page"):
             unpacked(odd)
@@ -143,9 +160,7 @@ def test_scores_are_the_owners_and_can_go_into_the_card_of_that_merge(service):
     job = ask(service, "score")
     answer = done(service, job)
     rows = {row["label"]: row for row in answer["scores"]["rows"]}
-    assert list(rows) == [
-        "The merge", "alloy/pocket-base", "alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Logit ensemble",
-    ]  # fmt: skip
+    assert list(rows) == ["The merge", "alloy/pocket-base", *BESIDE]
     assert [row["colour"] for row in rows.values()] == ["merged", "base", "c1", "c2", "other", "ensemble"]
     add = {label: row["tasks"][0] for label, row in rows.items()}
     assert add["alloy/pocket-add"]["exact"]["value"] == 1.0 and add["alloy/pocket-base"]["exact"]["value"] == 0.0
@@ -180,8 +195,10 @@ def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
     assert 1 <= len(first["trials"]) < 300 and first["earlier"] == 0 and first["given"] == first["trials"][0]["value"]
     assert first["parts"] == {"validation": 6, "report": 6} and first["report"]["set"]["examples"] == 6
     assert "@" not in first["recipe"] and "alloy/pocket-add" in first["recipe"] and first["report"]["against"]
+    assert labels(first["report"]) == ["Best found", "The recipe as it was", "alloy/pocket-base", *BESIDE]
     assert first["dials"] == ["weight of alloy/pocket-reverse", "weight of alloy/pocket-add"]
-    assert set(first["front"]["tasks"]) == {"add", "reverse"}
+    (front,) = first["fronts"]
+    assert set(front["tasks"]) == {"add", "reverse"} and front["trials"]
     more = done(service, ask(service, "search", trials=2))
     assert more["earlier"] == len(first["trials"]) == len(more["trials"]) - 2
     assert more["trials"][: more["earlier"]] == first["trials"]
@@ -205,10 +222,8 @@ def test_where_there_is_a_gpu_a_question_waits_while_a_model_is_scored_and_only_
     job = ask(service, "score")
     while not turns.line:
         assert service.queue.wait(job.id, 0.05).active
-    pane, hello = (
-        Pane("add", lambda tell: [MODELS / "alloy" / "pocket-add"]),
-        [{"role": "user", "content": "add: 17+25"}],
-    )
+    pane = Pane("add", lambda tell: [MODELS / "alloy" / "pocket-add"])
+    hello = [{"role": "user", "content": "add: 17+25"}]
     asked = service.chats.ask([pane], [hello], ChatOptions(max_new_tokens=8))
     while (reply := next(asked)[0]).note != "Waiting: 1 question is ahead":
         assert not reply.done, reply
@@ -219,6 +234,21 @@ def test_where_there_is_a_gpu_a_question_waits_while_a_model_is_scored_and_only_
     monkeypatch.setattr("space.service.own_device", lambda settings: "cpu")
     done(service, ask(service, "score"))
     assert len(scored) == 6
+
+
+def test_a_search_turns_each_group_of_layers_by_itself(service):
+    answer = done(service, ask(service, "search", trials=2, groups=("attention", "mlp")))
+    assert answer["dials"] == [
+        f"weight of alloy/pocket-{name}, {group}" for name in ("reverse", "add") for group in ("attention", "mlp")
+    ]
+    assert answer["colours"] == ["c1", "c1", "c2", "c2"] and answer["trials"][0]["values"] == [1.0] * 4
+    last = answer["trials"][1]["values"]
+    assert len(set(last)) > 1 and answer["given"] == answer["trials"][0]["value"]
+    found = parse_recipe(answer["recipe"])
+    best, tensors = answer["trials"][answer["best"]]["values"], ("self_attn.q_proj", "mlp.up_proj", "input_layernorm")
+    read = [settings_for(found, f"model.layers.0.{one}.weight")["weight"] for one in tensors]
+    assert read == [(best[0], best[2]), (best[1], best[3]), (1.0, 1.0)]
+    assert labels(answer["report"]) == ["Best found", "The recipe as it was", "alloy/pocket-base", *BESIDE]
 
 
 def test_a_path_and_a_greedy_soup(service):
@@ -232,4 +262,44 @@ def test_a_path_and_a_greedy_soup(service):
         "alloy/pocket-reverse",
         "alloy/pocket-add",
     }
-    assert soup["report"]["rows"][0]["label"] == "Greedy soup"
+    assert labels(soup["report"]) == ["Greedy soup", *BESIDE]
+
+
+def test_a_soup_of_the_last_revisions_of_one_repo(service, hub, repo_name):
+    """Each state of the weights is a candidate by its commit, and has a colour of its own."""
+    repo = f"ada/{repo_name}"
+    hub.store.create_repo(repo, private=True)
+    for name in ("vowels", "reverse", "add"):
+        files = {path.name: path for path in (MODELS / "alloy" / f"pocket-{name}").iterdir()}
+        hub.store.commit(repo, files, message=name)
+    job = ask(service, "soup", text="", candidates=(repo,), last=3)
+    assert job.title == f"Greedy soup: {repo_name}, last 3"
+    answer = done(service, job)
+    tried = {one["model"]: one for one in answer["tried"]}
+    assert len(tried) == 3 and all(name.startswith(f"{repo}@") for name in tried)
+    assert labels(answer["report"])[1:4] == job.payload["rows"] and set(job.payload["rows"]) == set(tried)
+    assert [row["colour"] for row in answer["report"]["rows"]] == ["merged", "c1", "c2", "c3", "other", "ensemble"]
+    assert set(answer["members"]) <= set(tried) and f"{repo}@" in answer["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"candidates": ("alloy/pocket-add",)}, "2 to 3 models here, not 1.*the command line takes up to 100"),
+        ({"candidates": tuple(f"a/b{n}" for n in range(4))}, "2 to 3 models here, not 4"),
+        ({"candidates": ("alloy/pocket-add",), "last": 4}, "2 to 3 models here, not 4"),
+        ({"last": 2}, "those of one model; here are 2"),
+        ({"candidates": ("a/b+lora", "a/c")}, "Candidate 1"),
+        ({"text": "models: []"}, "has no merge_method"),
+    ],
+)
+def test_what_no_soup_is_chosen_from(service, change, told):
+    service.judge = replace(service.judge, settings=replace(service.settings, max_candidates=3))
+    with pytest.raises(MergeError, match=told):
+        ask(service, "soup", **change)
+
+
+def test_what_a_search_can_turn_begins_with_what_the_method_has_for_an_amount():
+    assert parameters("ties", None)["choices"] == [("Weight", ""), ("Density", "density"), ("Lambda", "lambda")]
+    assert [parameters("ties", one)["value"] for one in (None, "", "density", "t")] == ["", "", "density", ""]
+    assert parameters("slerp", "density")["choices"] == [("T", "")] and parameters("passthrough", "")["value"] == ""

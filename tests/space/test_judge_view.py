@@ -7,7 +7,8 @@ import pytest
 from evaluation.held_out import parse_held_out
 from space.jobs import Job
 from space.judge_charts import HIGH, Axis, Bar, Dot, bars, curve, nice, plane
-from space.judge_view import panel, set_card
+from space.judge_view import interval, pairs, panel, set_card
+from space.pages.judge import can_be_used
 
 NASTY = '<img src=x onerror="alert(1)">'
 
@@ -81,7 +82,7 @@ def test_scores_say_what_is_clear_and_what_is_not():
     answer = {"what": "score", "set": tree, "scores": found, "is_whole": True}
     said = panel(job(), answer)
     assert "clearly worse than the best parent on 1 of 1 task: add 70 % against 90 %" in said
-    assert "<img" not in said and "n = 20" in said and "NLL, nats" in said
+    assert "<img" not in said and "n = 20" in said and "NLL, nats" in said and ">Perplexity<" in said
     found["against"] = [{**against, "is_clear": False}]
     assert "on none of 1 task." in panel(job(), answer)
     assert "2 models scored so far" in panel(job(state="running"), {**answer, "is_whole": False})
@@ -99,6 +100,11 @@ def test_a_path_says_whether_there_is_a_barrier():
     assert "they lie in one basin" in panel(job("path"), answer)
 
 
+def test_large_perplexities_are_written_out():
+    assert interval("perplexity", at(1_962_345.0, 999.4, 2e12)) == "1,960,000 (999 to 2e+12)"
+    assert interval("nll", at(0.123456, 0.0123, 1.5)) == "0.123 (0.012 to 1.5)"
+
+
 def test_states_are_told():
     assert "Nothing judged yet" in panel(None, None)
     assert "place 2 in the queue" in panel(job(state="queued", place=2), None)
@@ -110,3 +116,36 @@ def test_a_set_says_its_tasks_and_when_it_is_small():
     card = set_card(parse_held_out("a\tb\tone\nc\td\ttwo", NASTY))
     assert "2 examples, 2 tasks" in card and "only large differences show" in card and "<img" not in card
     assert "none of the models was trained on" in set_card(None)
+
+
+def test_a_soup_of_revisions_shows_commits_as_the_hub_does_and_says_what_the_form_cannot_hold():
+    names = [f"org/run@{n:040x}" for n in range(1, 11)]
+    tried = [{"model": name, "alone": 1.0, "before": None if n == 0 else 1.0, "together": 1.0, "added": True,
+              "colour": "c1"} for n, name in enumerate(names)]  # fmt: skip
+    answer = {"what": "soup", "tried": tried, "objective": "NLL", "parts": {"validation": 4, "report": 4},
+              "members": names, "uniform": 1.0, "value": 1.0, "is_whole": True}  # fmt: skip
+    said = panel(job("soup"), answer)
+    assert "<code>org/run@0000000</code>" in said and names[0] not in said
+    assert "holds 8 models, this soup has 10" in said and not can_be_used(answer)
+    assert "holds 8" not in panel(job("soup"), {**answer, "members": names[:8]})
+    assert can_be_used({**answer, "members": names[:8]})
+
+
+def test_of_three_tasks_somebody_chooses_the_two_that_are_plotted():
+    """By hand: a and b trade nothing, a and c trade three trials, b and c one."""
+    points = [(0.1, 0.1, 0.9), (0.2, 0.2, 0.5), (0.3, 0.3, 0.1)]
+    trials = [{"number": n, "values": [0.5], "value": 0.3, "tasks": dict(zip("abc", at, strict=True)), "seconds": 1.0}
+              for n, at in enumerate(points)]  # fmt: skip
+    fronts = [{"tasks": ["a", "b"], "trials": [0]}, {"tasks": ["a", "c"], "trials": [0, 1, 2]},
+              {"tasks": ["b", "c"], "trials": [2]}]  # fmt: skip
+    answer = {"what": "search", "trials": trials, "best": 0, "earlier": 0, "objective": "NLL", "measure": "nll",
+              "given": None, "dials": ["weight"], "colours": ["merged"], "fronts": fronts, "recipe": "",
+              "is_whole": True, "parts": {"validation": 4, "report": 4}}  # fmt: skip
+    assert pairs(answer) == ["a and b", "a and c", "b and c"] and pairs({**answer, "fronts": fronts[:1]}) == []
+    assert "trade a for c" in panel(job("search"), answer) and "NLL of c, less is better" in panel(
+        job("search"), answer
+    )
+    said = panel(job("search"), answer, "b and c")
+    assert "trade b for c" in said and said.count('class="front point"') == 1
+    assert "trade a for c" in panel(job("search"), answer, "of another set")
+    assert "in the order in which they were made" in panel(job("search"), {**answer, "fronts": []})

@@ -3,6 +3,7 @@
 import threading
 from contextlib import closing
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,7 +311,8 @@ def test_frames_move_one_lambda_or_all_or_the_place_between_two():
 
 def test_where_memory_runs_out_all_that_can_leaves_and_the_answer_comes(service, tab, monkeypatch):
     ties = recipe("alloy/pocket-reverse", "alloy/pocket-add", method="ties") + "parameters: {density: 0.5}\n"
-    expected, models, starved = answers(service, tab, ties), service.chats.models, []
+    expected, models = answers(service, tab, ties), service.chats.models
+    starved: list[Any] = []
     with models.borrowed(MODELS / "alloy" / "pocket-add"):
         pass
     recall = service.live.sessions[tab].live.recall
@@ -345,7 +347,8 @@ def test_what_does_not_fit_a_gpu_answers_by_the_cpu(service, monkeypatch):
 
 def test_where_a_gpu_has_room_the_merge_is_made_in_the_memory_that_it_computes_with(service, monkeypatch):
     """Torch's CPU stands in for it. Where its memory runs out after all, the models leave it."""
-    tab, starved = next(tabs), []
+    tab = next(tabs)
+    starved: list[Any] = []
     monkeypatch.setattr("space.live.roomy_gpu", lambda settings, plan: Gpu("cpu"))
     assert loaded(service, tab)[-1][0].error == ""
     session = service.live.sessions[tab]

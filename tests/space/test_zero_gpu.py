@@ -112,7 +112,8 @@ def test_a_merge_in_memory_answers_by_the_cpu_and_says_so(pocket_hub, tmp_path, 
         asked = [{"role": "user", "content": "reverse: lamot"}]
         *_, (reply,) = service.ask_live("tab", [text], asked, ChatOptions(max_new_tokens=16), ADA)
         assert (loaded.error, reply.error, reply.text, reply.note) == ("", "", "tomal", ON_CPU)
-        assert service.live.sessions["tab"].body.model.device.type == "cpu" and lent == []
+        body = service.live.sessions["tab"].body
+        assert body and body.model.device.type == "cpu" and lent == []
     finally:
         service.close()
 

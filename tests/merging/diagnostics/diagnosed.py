@@ -7,7 +7,7 @@ from tests.merging.models import opened, write_model
 
 LAYERS = {"num_hidden_layers": 2, "tie_word_embeddings": True}
 SHAPES = {
-    "model.embed_tokens.weight": (300, 64),
+    "model.embed_tokens.weight": (240, 64),
     "model.layers.0.self_attn.q_proj.weight": (64, 64),
     "model.layers.0.mlp.up_proj.weight": (96, 64),
     "model.layers.0.input_layernorm.weight": (64,),

@@ -158,6 +158,26 @@ def test_the_null_values_are_what_random_vectors_show(tmp_path):
             assert energy == pytest.approx(gaussian_energy(share), rel=0.03)
 
 
+def test_of_a_large_tensor_magnitudes_are_counted_in_part(tmp_path, monkeypatch):
+    base = noise({"w.weight": (1000, 601)}, dtype=torch.bfloat16)
+    for column in range(0, 601, 50):
+        base["w.weight"][:, column] *= 30  # changes are larger there, in every row
+    path, paths = made(tmp_path, base, fine_tunes(base, 2, by=0.004), config={})
+    recipe = recipe_of("ties", paths, path, weight=1.0)
+    right = run(recipe).whole
+    monkeypatch.setattr("merging.diagnostics.look.COUNTED", 600_000)
+    found = run(recipe, Options(threads=1))
+    assert found == run(recipe, Options(threads=2, memory_bytes=45_000_000))
+    part, (pair,) = found.whole, found.whole.pairs
+    assert part.models[0].energy != right.models[0].energy  # or nothing was left out
+    for mine, all_of_it in zip(part.models, right.models, strict=True):
+        assert (mine.size, mine.unchanged) == (all_of_it.size, all_of_it.unchanged)
+        assert mine.energy == pytest.approx(all_of_it.energy, rel=0.04)
+        assert mine.kept == pytest.approx(all_of_it.kept, abs=0.005)
+    assert (pair.cosine, pair.conflict) == (right.pairs[0].cosine, right.pairs[0].conflict)
+    assert pair.trimmed_conflict == pytest.approx(right.pairs[0].trimmed_conflict, abs=0.001)
+
+
 def test_gaussian_energy_is_that_of_the_literature():
     told = [round(100 * gaussian_energy(share), 1) for share in (0.01, 0.05, 0.1, 0.2, 0.5)]
     assert told == [8.4, 27.9, 43.9, 65.0, 92.9]
