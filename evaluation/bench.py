@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluation.body import Body, NotInPlace, build_body, small_files
 from evaluation.cache import Cache
 from evaluation.held_out import HeldOut
-from evaluation.loading import free_memory, load_model, quiet_transformers
+from evaluation.loading import answering_device, free_memory, load_model, quiet_transformers
 from evaluation.marks import Marks
 from evaluation.reader import Reader, Single, ensemble_of
 from evaluation.scoring import Scoring, score
@@ -34,12 +34,14 @@ class Live:
     merge: LiveMerge
     folders: Mapping[ModelRef, Path]  # small files of each model
     scratch: Path
+    device: str
     body: Body | None = None
 
     def make(self, recipe: Recipe, plan: Plan) -> Body:
         if self.body is None or not self.body.fits(plan):
             self.body = None  # before there is another one
-            self.body = build_body(plan, self.merge.held.checkpoints, self.folders[plan.models[0]])
+            folder = self.folders[plan.models[0]]
+            self.body = build_body(plan, self.merge.held.checkpoints, folder, self.device)
         self.merge.merge(recipe, plan, self.body.memory)
         self.body.settle()
         return self.body
@@ -71,6 +73,7 @@ class Bench:
     threads: int | None = None
     streaming: bool = False
     scratch: Path | None = None  # where merges on disk go; by default where temporary files are
+    device: str = field(default_factory=answering_device)  # where a merge in memory computes
     live: Live | None = None
 
     def marks(self, subject: Subject, held_out: HeldOut) -> Generator[Scoring, None, Marks]:
@@ -136,7 +139,7 @@ class Bench:
     def held(self, plan: Plan, cores: int) -> Live:
         held = load_at_once(plan, self.checkpoints)
         at = Path(tempfile.mkdtemp(prefix="alloy-live-"))
-        return Live(LiveMerge(held, cores), small_files(plan, self.checkpoints, at / "files"), at)
+        return Live(LiveMerge(held, cores), small_files(plan, self.checkpoints, at / "files"), at, self.device)
 
     @contextmanager
     def on_disk(self, subject: Subject, memory_bytes: int) -> Iterator[Single]:

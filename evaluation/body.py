@@ -59,11 +59,14 @@ def layout_of(plan: Plan) -> Layout:
     return tuple((step.name, step.dtype, step.shape) for step in steps_of(plan))
 
 
-def build_body(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], folder: Path) -> Body:
+def build_body(
+    plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], folder: Path, device: str = "cpu", *, in_place: bool = False
+) -> Body:
     """A model of the config and the tokenizer that the merge would have, its weights yet to be merged.
 
-    `folder` has the small files of the model that gives them. Raises MergeError where transformers cannot compute with
-    the weights as they are named and shaped in files: it would have to convert them after every merge.
+    `folder` has the small files of the model that gives them; `device` is where the model computes. With `in_place` it
+    is merged there as well, else in the machine's memory. Raises MergeError where transformers cannot compute with the
+    weights as they are named and shaped in files: it would have to convert them after every merge.
     """
     opened = [checkpoints[model] for model in plan.models]
     config = with_dtype(stacked_config(plan.stack, opened), written_dtype(plan))
@@ -72,11 +75,13 @@ def build_body(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], folder: P
     weights = {s.name: torch.zeros(s.shape, dtype=DTYPES[s.dtype]) for s in steps_of(plan)}
     model = shaped(folder, weights)
     copies = tuple(copied(model, weights))
-    if torch.cuda.is_available():
-        model.to("cuda")
+    if device != "cpu" or in_place:
+        model.to(device)
+        weights = its_own(model, weights, device) if in_place else weights
         copies = tuple(copied(model, weights))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    memory = {name: weight.reshape(-1).view(torch.uint8).numpy() for name, weight in weights.items()}
+    raw = {name: weight.reshape(-1).view(torch.uint8) for name, weight in weights.items()}
+    memory: Any = raw if in_place else {name: one.numpy() for name, one in raw.items()}
     return Body(model, tokenizer, layout_of(plan), memory, copies)
 
 
@@ -103,6 +108,18 @@ def copied(model: Any, weights: Mapping[str, Tensor]) -> Iterable[tuple[Tensor, 
             raise not_one_to_one(model.config.model_type, name)
         if not is_shared(mine[name], weight):
             yield mine[name], weight
+
+
+def its_own(model: Any, weights: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+    """What the model has on its device in place of each weight; a place of its own there where types differ."""
+    mine, found, taken = model.state_dict(), dict[str, Tensor](), set[int]()
+    for name, weight in weights.items():
+        own = mine.get(name)
+        if own is None or own.dtype != weight.dtype or own.shape != weight.shape or own.data_ptr() in taken:
+            own = torch.zeros_like(weight, device=device)
+        taken.add(own.data_ptr())
+        found[name] = own
+    return found
 
 
 def is_shared(parameter: Tensor, weight: Tensor) -> bool:

@@ -74,6 +74,11 @@ def quiet_transformers() -> None:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
+def answering_device() -> str:
+    """Where a merge in memory answers, unless one is told: a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def entry_device(model: Any) -> Any:
     """Where the token ids go: a model that lies on disk in part says "meta", and computes on its first real device."""
     if model.device.type != "meta":

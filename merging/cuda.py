@@ -53,7 +53,7 @@ class Gpu:
         there = []
         for begin, dtype in zip(begins, dtypes, strict=True):
             kind = DTYPES[dtype]
-            raw = torch.from_numpy(buffer[begin : begin + count * kind.itemsize])
+            raw = torch.as_tensor(buffer[begin : begin + count * kind.itemsize])
             there.append(raw.to(self.name, non_blocking=True).view(kind))
         return torch.stack([row.float() for row in there])  # type: ignore[return-value] # see arrays.py
 
@@ -63,8 +63,15 @@ class Gpu:
     def narrow(self, wide: Array, dtype: str, out: Bytes) -> float:
         tensor = torch.as_tensor(wide)
         rounded = tensor.to(DTYPES[dtype]).view(torch.uint8)
-        torch.from_numpy(out).copy_(rounded)
+        torch.as_tensor(out).copy_(rounded)
         return largest(tensor)
+
+    def own(self, nbytes: int) -> Bytes:
+        return torch.empty(nbytes, dtype=torch.uint8, device=self.name)  # type: ignore[return-value] # see arrays.py
+
+    def settle(self) -> None:
+        if self.is_cuda:
+            torch.cuda.synchronize(self.name)
 
 
 def largest(tensor: torch.Tensor) -> float:

@@ -57,6 +57,14 @@ class Device(Protocol):
         """Round to a stored type, to nearest and ties to even; the largest magnitude before that."""
         ...
 
+    def own(self, nbytes: int) -> Bytes:
+        """Memory of its own, to keep models in; `widen` and `narrow` take it as well."""
+        ...
+
+    def settle(self) -> None:
+        """Wait for what was begun in memory of its own."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
@@ -94,6 +102,12 @@ class Cpu:
         if isinstance(wide, Pending) and dtype in ("BF16", "F32"):
             return wide.round_into(out.view(STORED[dtype]))
         return magnitude(NARROW[dtype](plain(wide), out.view(STORED[dtype])))
+
+    def own(self, nbytes: int) -> Bytes:
+        return np.empty(nbytes, np.uint8)
+
+    def settle(self) -> None:
+        """Nothing is left to be done."""
 
 
 def choose_device(asked: str) -> Device:

@@ -1,14 +1,21 @@
-"""Models held in memory as their files have them: read once, to be merged again and again."""
+"""Models held in memory as their files have them: read once, to be merged again and again.
+
+Where they do not fit they lie in a file on disk that looks like memory; the system keeps of it what it has room for.
+"""
 
 import math
+import mmap
+import os
+import tempfile
 from bisect import bisect_right
 from collections.abc import Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from merging.checkpoint import Checkpoint, Source
-from merging.device import Cpu
+from merging.device import Cpu, Device
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS, FLOATS, TensorInfo
 from merging.heads import compare_heads
@@ -31,6 +38,8 @@ class Held:
     checkpoints: Mapping[ModelRef, Checkpoint]  # with these tensors only, read from here
     memory: Bytes
     places: Mapping[Key, int]  # first byte
+    on_disk: bool = False
+    device: Device = field(default_factory=Cpu)  # whose memory it is, and where merges of it are computed
 
     def raw(self, key: Key, info: TensorInfo) -> Bytes:
         """The bytes of one tensor."""
@@ -69,16 +78,22 @@ def spread(nbytes: int) -> int:
     return -(-nbytes // ALIGNED) * ALIGNED
 
 
-def load(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Generator[Loading, None, Held]:
+def load(
+    plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], disk: Path | None = None, device: Device | None = None
+) -> Generator[Loading, None, Held]:
     """Read the inputs of a merge once; yields how far that is. Leaving the loop stops what is on its way.
 
-    Raises MergeError where a model cannot be read, or holds numbers that are not finite.
+    With a folder on `disk` they are kept there, in a file without a name, which goes with the last who uses it; else
+    in the memory of the `device`, by default the machine's. Raises MergeError where a model cannot be read, or holds
+    numbers that are not finite.
     """
     inputs, places, end = inputs_of(plan), {}, 0
     for key, info in inputs.items():
         places[key] = end
         end += spread(info.nbytes)
-    held = Held(checkpoints, reserved(end), places)
+    place = device or Cpu()
+    memory = reserved_on(disk, end) if disk else reserved(end, place)
+    held = Held(checkpoints, memory, places, disk is not None, place)
     sources = [checkpoints[model].source for model in plan.models]
     try:
         expect(plan, inputs, checkpoints)
@@ -92,9 +107,9 @@ def load(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Generator[Lo
     return replace(held, checkpoints=in_memory(inputs, held))
 
 
-def load_at_once(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Held:
+def load_at_once(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint], device: Device | None = None) -> Held:
     """The same, without a look at how far it is."""
-    reading = load(plan, checkpoints)
+    reading = load(plan, checkpoints, device=device)
     try:
         while True:
             next(reading)
@@ -103,11 +118,21 @@ def load_at_once(plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Held
         return held
 
 
-def reserved(nbytes: int) -> Bytes:
+def reserved(nbytes: int, device: Device) -> Bytes:
     try:
-        return np.empty(nbytes, np.uint8)
+        return device.own(nbytes)
     except MemoryError:
         raise MergeError(f"There is no memory here for {nbytes:,} bytes of models. Try fewer models.") from None
+
+
+def reserved_on(disk: Path, nbytes: int) -> Bytes:
+    try:
+        with tempfile.TemporaryFile(dir=disk) as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, nbytes))  # a disk that is full later on would kill the process
+            found: Bytes = np.frombuffer(mmap.mmap(file.fileno(), max(1, nbytes)), np.uint8)[:nbytes]
+            return found
+    except OSError as e:
+        raise MergeError(f"The disk has no room for {nbytes:,} bytes of models ({e.strerror}). Try fewer.") from None
 
 
 def expect(plan: Plan, inputs: Mapping[Key, TensorInfo], checkpoints: Mapping[ModelRef, Checkpoint]) -> None:
@@ -125,13 +150,23 @@ def read_all(plan: Plan, inputs: Mapping[Key, TensorInfo], held: Held) -> Genera
         tensor, checkpoint = held.raw(key, info), held.checkpoints[key[0]]
         for at in range(0, info.nbytes, BLOCK):
             yield Loading(done, total)
-            block = tensor[at : at + BLOCK]
+            place = tensor[at : at + BLOCK]
+            block = place if isinstance(place, np.ndarray) else np.empty(len(place), np.uint8)
             checkpoint.read(info, at, bytes_of(block))
             if not is_finite(block, info.dtype):
                 step = next(s for s in steps_of(plan) if key in keys_of(plan, s))
                 refuse_non_finite(step, [held.checkpoints[plan.models[i]] for i in step.sources])
+            if block is not place:
+                place[:] = as_there(block)
             done += len(block)
     yield Loading(total, total)
+
+
+def as_there(block: Bytes) -> Bytes:
+    """A block as what the memory of a GPU takes."""
+    import torch  # which takes two seconds, and which only a GPU needs
+
+    return torch.from_numpy(block)  # type: ignore[return-value] # see arrays.py
 
 
 def is_finite(block: Bytes, dtype: str) -> bool:

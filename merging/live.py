@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -20,7 +20,7 @@ from merging.assembly import depth_of
 from merging.blocks import Stretch, in_stretches, looked_at
 from merging.budget import GRAIN, grain_of, row_of
 from merging.checkpoint import Checkpoint
-from merging.device import Cpu
+from merging.device import Cpu, Device
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS
 from merging.held import Held, held_bytes, keys_of, steps_of
@@ -38,10 +38,12 @@ from merging.totals import Total
 
 UNLIMITED = 2**60  # bytes: all is in memory, and nothing is written
 PART_GRAINS = 64  # that a thread takes at a time, at most: every time costs Python, and Python's lock
+GPU_THREADS = 4  # enough to keep one busy; each computes a part at once, in the GPU's memory
 TOGETHER = 16  # tensors that are measured at the same time: the counts of each take some memory
 LEAST_RECALL, RECALL = 64_000_000, 1 / 16  # bytes for what measures found, at least, and as a share of the models
 LONGEST = 20.0  # seconds for one merge: who moves a slider does not wait longer
 SPEED = 2e9  # numbers a second of one thread, of every model, where a method does little with each
+DISK_SPEED = 5e8  # bytes a second, where the models do not fit into memory
 SLOW = {"della": 3e7, "della_linear": 3e7, "arcee_fusion": 5e7, "pcb": 1e8, "sce": 2e8}  # where it does more
 
 Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
@@ -56,15 +58,18 @@ def plan_live(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Pla
     return make_plan(recipe, checkpoints, shard_bytes=UNLIMITED, memory_bytes=UNLIMITED, threads=1)
 
 
-def why_not_live(recipe: Recipe, plan: Plan, threads: int) -> str:
-    """Why a merge cannot be made again at every move of a slider, and what to do; empty where it can."""
+def why_not_live(recipe: Recipe, plan: Plan, threads: int, *, on_disk: bool = False) -> str:
+    """Why a merge cannot be made again at every move of a slider, and what to do; empty where it can.
+
+    `on_disk`: the models are not in memory.
+    """
     method, steps = METHODS[recipe.method], steps_of(plan)
     if any(step.granularity == "matrix" for step in steps):
         return (
             f"{method.title} takes every matrix apart into its directions, which is too slow to follow a slider. "
             "Merge it, then chat with the merge; or try another method."
         )
-    seconds = seconds_for(method, steps, threads)
+    seconds = seconds_for(method, steps, threads, on_disk=on_disk)
     if seconds > LONGEST:
         return (
             f"{method.title} would take about {seconds:.0f} seconds for these models at every move of a slider. "
@@ -73,11 +78,12 @@ def why_not_live(recipe: Recipe, plan: Plan, threads: int) -> str:
     return ""
 
 
-def seconds_for(method: Method, steps: Sequence[Step], threads: int) -> float:
+def seconds_for(method: Method, steps: Sequence[Step], threads: int, *, on_disk: bool = False) -> float:
     """About how long one merge in memory takes."""
     numbers = sum(step.numel * len(step.inputs) for step in steps)
+    read = sum(i.nbytes for step in steps for i in step.inputs) if on_disk else 0
     passes = 1 + max((method.passes(step.settings) for step in steps if step.is_merged), default=0)
-    return numbers * passes / SLOW.get(method.name, SPEED) / threads
+    return passes * (numbers / SLOW.get(method.name, SPEED) / threads + read / DISK_SPEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,11 @@ class Need:
     def total(self) -> int:
         return self.models + self.merge + self.working
 
+    @property
+    def without_models(self) -> int:
+        """Where the models lie on disk."""
+        return self.merge + self.working
+
 
 def need_of(plan: Plan, threads: int) -> Need:
     models = held_bytes(plan)
@@ -100,6 +111,13 @@ def need_of(plan: Plan, threads: int) -> Need:
     count = max((len(step.inputs) for step in steps_of(plan)), default=0)
     working = threads * 4 * max(GRAIN, widest) * (4 + 4 * count) + recall_bytes(models)
     return Need(models, merge, working)
+
+
+def need_of_gpu(plan: Plan) -> int:
+    """Bytes of a GPU's memory for models, merge and what is computed of them."""
+    need, widest = need_of(plan, GPU_THREADS), max((step.numel for step in steps_of(plan)), default=0)
+    count = max((len(step.inputs) for step in steps_of(plan)), default=0)
+    return need.models + need.merge + GPU_THREADS * 4 * min(PART_GRAINS * GRAIN, widest) * (8 + 6 * count)
 
 
 def recall_bytes(models: int) -> int:
@@ -118,6 +136,7 @@ class Work:
     inputs: tuple[Bytes, ...]
     memory: Bytes
     places: tuple[int, ...]  # first byte of each input in there
+    device: Device
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -155,13 +174,15 @@ class Part:
     def grains(self) -> list[Stretch]:
         """Where each begins and ends, from the start of the tensor."""
         end, grain = self.start + self.count, self.work.grain
+        if self.work.device.name != "cpu":  # all at once, or a GPU is hardly used; its sums may differ in the last bit
+            return [(self.start, end)]
         return [(at, min(at + grain, end)) for at in range(self.start, end, grain)] or [(0, 0)]
 
     def widened(self, begin: int, end: int) -> Block:
         work, step = self.work, self.work.step
         begins = [place + begin * size for place, size in zip(work.places, work.sizes, strict=True)]
         dtypes, alike = [i.dtype for i in step.inputs], step.granularity == "element"
-        return work.block(Cpu().widen(work.memory, begins, end - begin, dtypes, alike=alike), begin)
+        return work.block(work.device.widen(work.memory, begins, end - begin, dtypes, alike=alike), begin)
 
     def measure(self, look: Pass) -> Found:
         return look(looked_at(self.grains(), lambda stretches: (self.widened(*stretch) for stretch in stretches)))
@@ -183,7 +204,7 @@ class Part:
         def merge(stretches: Sequence[Stretch]) -> Iterator[Array]:
             for begin, end in stretches:
                 wide = computed(self, begin, end)
-                check_output(step, Cpu().narrow(wide, step.dtype, into[begin * size : end * size]), again)
+                check_output(step, self.work.device.narrow(wide, step.dtype, into[begin * size : end * size]), again)
                 yield wide
 
         in_stretches(self.grains(), merge)
@@ -191,7 +212,7 @@ class Part:
 
 def copy_whole(work: Work, into: Bytes) -> None:
     """Take over a tensor of whole numbers, which must be the same in every model."""
-    if any(not np.array_equal(work.inputs[0], other) for other in work.inputs[1:]):
+    if any(bool((work.inputs[0] != other).any()) for other in work.inputs[1:]):
         raise MergeError(
             f"{work.step.name!r} holds whole numbers, which are copied and not merged, but they are not the same in "
             "all models. Merge models that agree on them."
@@ -213,6 +234,15 @@ class LiveMerge:
         keep_freed_memory()
         self.pool = ThreadPoolExecutor(self.threads, "live")
 
+    def forget(self) -> None:
+        """Give back the memory of what measures found; it is found again when it is needed."""
+        self.recall = Recall(self.recall.limit_bytes)
+
+    def leave_gpu(self) -> None:
+        """Have the models in the machine's memory, and merge there."""
+        if not isinstance(self.held.memory, np.ndarray):
+            self.held = replace(self.held, memory=self.held.memory.cpu().numpy(), device=Cpu())
+
     def plan(self, recipe: Recipe) -> Plan:
         """What a recipe makes of the models held. Raises MergeError where it needs others, or cannot be live."""
         known = self.held.checkpoints
@@ -221,7 +251,7 @@ class LiveMerge:
         plan = plan_live(recipe, known)
         if any(key not in self.held.places for step in steps_of(plan) for key in keys_of(plan, step)):
             raise MergeError("The recipe reads tensors that are not in memory. Load it again to try it.")
-        if reason := why_not_live(recipe, plan, self.threads):
+        if reason := why_not_live(recipe, plan, self.threads, on_disk=self.held.on_disk):
             raise MergeError(reason)
         return plan
 
@@ -244,7 +274,7 @@ class LiveMerge:
         key = (tuple(keys), step.name, step.has_base, step.granularity, seed)
         inputs = tuple(self.held.raw(key, info) for key, info in zip(keys, step.inputs, strict=True))
         places = tuple(self.held.places[key] for key in keys)
-        return Work(step, key, method, recipe.seed, inputs, self.held.memory, places)
+        return Work(step, key, method, recipe.seed, inputs, self.held.memory, places, self.held.device)
 
     def measure(self, works: Sequence[Work], stopped: Callable[[], bool]) -> dict[str, Measured]:
         """What the method must know of each tensor, some tensors at a time: pass after pass over all of these."""
@@ -271,22 +301,25 @@ class LiveMerge:
 
     def run(self, do: Callable[[Any], None], parts: Iterable[Any], stopped: Callable[[], bool]) -> None:
         """Do something with every part, in as many threads as there are, each of which takes the next one."""
-        failed, left = threading.Event(), deque(parts)
+        failed, left, device = threading.Event(), deque(parts), self.held.device
 
         def some() -> None:
             try:
                 while (part := taken(left)) is not None:
                     if failed.is_set() or stopped():
                         raise Superseded
-                    do(part)
+                    with device.working():
+                        do(part)
             except BaseException:
                 failed.set()
                 raise
 
-        futures = [self.pool.submit(some) for _ in range(self.threads)]
+        count = self.threads if device.name == "cpu" else min(self.threads, GPU_THREADS)
+        futures = [self.pool.submit(some) for _ in range(count)]
         errors = [error for future in futures if (error := future.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, Superseded)):
             raise error
+        device.settle()
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)

@@ -30,6 +30,7 @@ from space.room import Room
 from space.settings import Settings, kept_seconds
 from space.viewer import HubFor, token_here
 from space.worker import Reporter
+from space.zero_gpu import own_device
 
 Result = TypeVar("Result")
 UNITS = 10_000  # of progress, in all
@@ -105,7 +106,8 @@ class Sitting:
         """As the bench does; counts."""
         label = self.as_typed(subject.label)
         yield Scoring(0, 1, label)  # before the models are read
-        marks = yield from self.bench.marks(Subject(label, subject.recipe, subject.kind), held_out)
+        with self.teller.report.turn():
+            marks = yield from self.bench.marks(Subject(label, subject.recipe, subject.kind), held_out)
         self.teller.done += 1
         return marks
 
@@ -191,7 +193,10 @@ class Judging:
             memory = min(int(SHARE * available_memory()), self.settings.chat_memory_bytes)
             scratch = report.folder / "scratch"
             scratch.mkdir(exist_ok=True, mode=0o700)
-            bench = Bench(checkpoints, Cache(shelf.scores), memory, self.settings.threads, scratch=scratch)
+            bench = Bench(
+                checkpoints, Cache(shelf.scores), memory, self.settings.threads, scratch=scratch,
+                device=own_device(self.settings),
+            )  # fmt: skip
             rows, names = tuple(job.payload["rows"]), dict(zip(named(recipe), named(typed), strict=True))
             with closing(bench):
                 RUNS[ask.what](Sitting(ask, held_out, recipe, typed, rows, bench, teller, shelf, names))
@@ -248,7 +253,8 @@ def soup(sitting: Sitting) -> None:
     parts = split(sitting.held_out)
     models, others = [one.model for one in sitting.recipe.models], beside(sitting.recipe)
     sitting.teller.parts = 2 * len(models) + 1 + len(others)
-    sitting.bench.in_memory(soup_of(models))  # all at once, or each would be read again for the next
+    with sitting.teller.report.turn():
+        sitting.bench.in_memory(soup_of(models))  # all at once, or each would be read again for the next
     answer, objective = sitting.teller.answer, sitting.objective
     answer |= {"objective": str(objective), "tried": [], "parts": parts_tree(parts.validation, parts.report)}
 

@@ -8,11 +8,14 @@ from half of a merge.
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from evaluation.body import Body, build_body, small_files
@@ -20,9 +23,11 @@ from evaluation.loading import free_memory
 from evaluation.prompt import Message, make_prompt
 from merging.checkpoint import Checkpoint
 from merging.checks.cost import available_memory
+from merging.device import Device, choose_device
 from merging.errors import MergeError
-from merging.held import Held, load
-from merging.live import LiveMerge, Superseded, need_of, plan_live, why_not_live
+from merging.held import Held, Loading, load, steps_of
+from merging.live import LiveMerge, Superseded, need_of, need_of_gpu, plan_live, seconds_for, why_not_live
+from merging.methods import METHODS
 from merging.plan import Plan
 from merging.recipe import ModelRef, Recipe, merged_inputs, parse_recipe, to_yaml
 from space.chat import Chats, Stopped, Talk, waiting_note
@@ -32,14 +37,25 @@ from space.reply import ChatOptions, Reply
 from space.settings import Settings
 from space.tried import Tried, tried
 from space.words import size
+from space.zero_gpu import own_device
 
 SETTLE_SECONDS = 0.06  # a slider is let go, or moves on
 TELL_SECONDS = 0.1  # between two words on how far the reading is
 NO_MEMORY = "There is not enough memory here for this. Ask for fewer tokens, or let another merge or model leave first."
+ON_CPU = "Answered by the CPU: the GPU that is lent here cannot follow a slider"
 GONE = "This merge is not in memory any more. Load it again under Try."
 
 # The recipe and its models, open for as long as the context lasts; the argument raises when nobody waits any more.
 Opening = Callable[[Callable[[], None]], AbstractContextManager[tuple[Recipe, Mapping[ModelRef, Checkpoint]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a merge in memory takes here."""
+
+    memory_bytes: int
+    disk_bytes: int = 0  # of the models, where they do not fit into memory
+    seconds: float = 0.0  # that a move takes then, about
 
 
 @dataclass(slots=True)
@@ -52,6 +68,8 @@ class Session:
     scratch: Path
     nbytes: int
     recipe: Recipe  # as it was loaded
+    device: str  # where the model answers
+    note: str = ""  # to every answer
     body: Body | None = None
     made: str = ""  # the recipe whose merge the weights are; empty while they are none's
     seconds: float = 0.0  # that it took
@@ -69,7 +87,9 @@ class Session:
         self.made = ""
         if self.body is None or not self.body.fits(plan):
             self.body = None  # before there is another one
-            self.body = build_body(plan, self.live.held.checkpoints, self.folders[plan.models[0]])
+            folder, held = self.folders[plan.models[0]], self.live.held
+            is_there = not isinstance(held.memory, np.ndarray)
+            self.body = build_body(plan, held.checkpoints, folder, self.device, in_place=is_there)
         start = time.perf_counter()
         try:
             self.live.merge(recipe, plan, self.body.memory, stopped)
@@ -78,12 +98,24 @@ class Session:
         self.body.settle()
         self.made, self.seconds = text, time.perf_counter() - start
 
+    def answer(self, recipe_yaml: str, voice: Voice, messages: list[Message], options: ChatOptions, talk: Talk) -> None:
+        """What the merge of a recipe answers."""
+        self.make(recipe_yaml, lambda: self.gone or talk.stop.is_set())
+        self.speak(voice, messages, options, talk.stop)
+
     def speak(self, voice: Voice, messages: list[Message], options: ChatOptions, stop: threading.Event) -> None:
         assert self.body is not None, "a merge was made"
         prompt = make_prompt(self.body.tokenizer, messages, options.system)
-        voice.begin(self.body.tokenizer, prompt.note)
+        voice.begin(self.body.tokenizer, ". ".join(note for note in (prompt.note, self.note) if note))
         generate(Speaker(self.body.model, self.body.tokenizer), prompt, options, voice, stop)
         voice.finish()
+
+    def slim(self) -> None:
+        """Let go of what can be had again, and compute in the machine's memory from now on."""
+        self.live.forget()
+        self.live.leave_gpu()
+        if self.device != "cpu":
+            self.device, self.body, self.made = "cpu", None, ""
 
     def close(self) -> None:
         self.live.close()
@@ -110,16 +142,23 @@ class LiveMerges:
 
     # -- what it takes --
 
-    def need(self, plan: Plan) -> int:
-        """Bytes of memory for a merge and its models."""
-        return need_of(plan, self.settings.cores).total
+    def fit(self, recipe: Recipe, plan: Plan) -> Fit:
+        """How this recipe can be tried here. Raises MergeError where it cannot, with what to do."""
+        cores, room = self.settings.cores, self.room()
+        if reason := why_not_live(recipe, plan, cores):
+            raise MergeError(reason)
+        need = need_of(plan, cores)
+        if need.total <= room:
+            return Fit(need.total)
+        is_slow = why_not_live(recipe, plan, cores, on_disk=True)
+        if need.without_models > room or need.models > self.disk() or is_slow:
+            raise MergeError(too_large(recipe, plan, need.total, room, self.settings.memory_bytes))
+        seconds = seconds_for(METHODS[recipe.method], steps_of(plan), cores, on_disk=True)
+        return Fit(need.without_models, need.models, seconds)
 
-    def why_not(self, recipe: Recipe, plan: Plan) -> str:
-        """Why this recipe cannot be tried here, and what to do; empty where it can."""
-        if reason := why_not_live(recipe, plan, self.settings.cores):
-            return reason
-        need, room = self.need(plan), self.room()
-        return "" if need <= room else too_large(recipe, plan, need, room, self.settings.memory_bytes)
+    def disk(self) -> int:
+        """Bytes of the disk that models may lie on while they are tried."""
+        return shutil.disk_usage(self.settings.home).free - self.settings.spare_disk_bytes
 
     def room(self) -> int:
         """Bytes that one merge more may take, were the models to leave that nobody chats with."""
@@ -156,7 +195,7 @@ class LiveMerges:
                 if talk.stop.wait(SETTLE_SECONDS) or is_late():
                     return
                 with self.turn(talk):
-                    session.make(recipe_yaml, is_late)
+                    self.within_memory(session, partial(session.make, recipe_yaml, is_late))
 
         return self.stream(["Live"], work)
 
@@ -170,8 +209,7 @@ class LiveMerges:
                 for voice, recipe in zip(talk.voices, recipes, strict=True):
                     with talk.explained(voice):
                         talk.check()
-                        session.make(recipe, lambda: session.gone or talk.stop.is_set())
-                        session.speak(voice, messages, options, talk.stop)
+                        self.within_memory(session, partial(session.answer, recipe, voice, messages, options, talk))
 
         return self.stream([f"Merge {number}" for number in range(1, len(recipes) + 1)], work)
 
@@ -206,7 +244,9 @@ class LiveMerges:
                 return scores
 
             try:
-                session.make(who.recipe, lambda: use.stop.is_set() or talk.stop.is_set())
+                self.within_memory(
+                    session, lambda: session.make(who.recipe, lambda: use.stop.is_set() or talk.stop.is_set())
+                )
             except Stopped:
                 raise MergeError(GONE) if use.stop.is_set() else Stopped from None
             assert session.body is not None, "a merge was made"
@@ -223,6 +263,19 @@ class LiveMerges:
 
     def turn(self, talk: Talk) -> AbstractContextManager[None]:
         return self.chats.turns.turn(lambda ahead: talk.say(waiting_note(ahead)))
+
+    def within_memory(self, session: Session, do: Callable[[], None]) -> None:
+        """Do something with a merge; where the memory ran out, once more without all that can leave it."""
+        try:
+            do()
+        except (MemoryError, torch.OutOfMemoryError):
+            pass
+        else:
+            return
+        session.slim()
+        self.chats.models.release()
+        free_memory()
+        do()
 
     # -- loading --
 
@@ -246,21 +299,23 @@ class LiveMerges:
     def read(self, talk: Talk, owner: str, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Session:
         """The models in memory. Their bytes are reserved from here on, until the session leaves."""
         plan = plan_live(recipe, checkpoints)
-        if reason := self.why_not(recipe, plan):
-            raise MergeError(reason)
-        need, scratch = self.need(plan), self.scratch / f"{id(talk):x}"
+        fit, scratch = self.fit(recipe, plan), self.scratch / f"{id(talk):x}"
+        need = fit.memory_bytes
         self.chats.models.reserve(need)
         try:
             folders = small_files(plan, checkpoints, scratch)
-            live = LiveMerge(self.read_all(talk, plan, checkpoints), self.settings.cores)
+            gpu = None if fit.disk_bytes else roomy_gpu(self.settings, plan)
+            reading = load(plan, checkpoints, scratch if fit.disk_bytes else None, gpu)
+            live = LiveMerge(self.read_all(talk, reading), self.settings.cores)
         except BaseException:
             self.chats.models.reserve(-need)
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        return Session(owner, live, folders, scratch, need, recipe)
+        device, note = gpu.name if gpu else own_device(self.settings), ON_CPU if self.settings.zero_gpu else ""
+        return Session(owner, live, folders, scratch, need, recipe, device, note)
 
-    def read_all(self, talk: Talk, plan: Plan, checkpoints: Mapping[ModelRef, Checkpoint]) -> Held:
-        reading, said = load(plan, checkpoints), 0.0
+    def read_all(self, talk: Talk, reading: Generator[Loading, None, Held]) -> Held:
+        said = 0.0
         try:
             while True:
                 at = next(reading)
@@ -280,7 +335,7 @@ class LiveMerges:
         try:
             talk.say("Making the first merge")
             with self.turn(talk):
-                session.make(recipe_yaml, talk.stop.is_set)
+                self.within_memory(session, partial(session.make, recipe_yaml, talk.stop.is_set))
             session.used = self.clock()
             with self.lock:
                 talk.check()  # the tab may have been closed meanwhile
@@ -347,6 +402,14 @@ class LiveMerges:
             for talk in self.loads.values():
                 talk.stop.set()
         self.drop(lambda tab, session: True)
+
+
+def roomy_gpu(settings: Settings, plan: Plan) -> Device | None:
+    """The GPU that models and merge fit into, so that nothing is copied there at a move; None where there is none."""
+    if own_device(settings) == "cpu":
+        return None
+    gpu = choose_device(settings.device)
+    return gpu if gpu.name != "cpu" and torch.cuda.mem_get_info(gpu.name)[0] >= need_of_gpu(plan) else None
 
 
 def run(talk: Talk, work: Callable[[Talk], None]) -> None:

@@ -57,10 +57,11 @@ class Report:
         self.closing = closing
         self.pace = Pace()
         self.written = 0.0
+        self.last = (0, 0)  # bytes done and to do, as told
 
     def progress(self, done_bytes: int, total_bytes: int, detail: str = "") -> None:
         """Say how far it is. Raises Cancelled when the owner wants it to stop."""
-        now = time.monotonic()
+        now, self.last = time.monotonic(), (done_bytes, total_bytes)
         if now - self.written < WRITE_SECONDS and done_bytes < total_bytes:
             return
         self.written = now
@@ -70,6 +71,10 @@ class Report:
             raise Cancelled
         if self.closing.is_set():
             raise Interrupted
+
+    def wait(self, ahead: int) -> None:
+        """Say how many are ahead for the accelerator. Raises as `progress` does."""
+        self.progress(*self.last, f"Waiting for the accelerator: {ahead} ahead")
 
     def check(self) -> None:
         """Raise Cancelled or Interrupted when there is reason to; for steps that have no bytes to count."""

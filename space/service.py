@@ -1,7 +1,7 @@
 """What the app does, in words of the app. Every call says who asks. Knows Hub, queue and engine, no page."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from space.inspect import KIND as INSPECTION
 from space.inspect import Inspections
 from space.jobs import Job, Jobs
 from space.judge import Judge
-from space.live import LiveMerges
+from space.live import Fit, LiveMerges
 from space.messages import plain_messages
 from space.models import Models
 from space.panes import Choice, Finished, choices, live_choice, merge_choice
@@ -38,9 +38,10 @@ from space.tally import Tally, tally
 from space.tasks import Tasks, engine_options
 from space.titles import lambdas
 from space.tried import Tried, key_of
+from space.turns import Turn, Turns, no_turn
 from space.viewer import HubFor, Viewer
 from space.votes import VERDICTS, Vote, Votes
-from space.zero_gpu import borrowed_gpu
+from space.zero_gpu import borrowed_gpu, own_device
 
 LIVE_VOTES = "live"  # the page of votes on merges that have no job
 NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memory has a plan of its own
@@ -347,9 +348,11 @@ class Service:
         found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
         return [one for one in found if one.votes]
 
-    def may_not_try(self, recipe_yaml: str, found: Check) -> str:
-        """Why the merge that was checked cannot be tried in memory, and what to do; empty where it can."""
-        return self.live.why_not(parse_recipe(recipe_yaml), found.plan) if found.plan else "It cannot be merged."
+    def may_try(self, recipe_yaml: str, found: Check) -> Fit:
+        """What it takes to try the merge that was checked. Raises MergeError where it cannot be, with what to do."""
+        if found.plan is None:
+            raise MergeError("It cannot be merged.")
+        return self.live.fit(parse_recipe(recipe_yaml), found.plan)
 
     def load_live(self, tab: str, recipe_yaml: str, viewer: Viewer) -> Iterator[list[Reply]]:
         """Read the models of a recipe into memory and merge them there; says how far it is. Refuses what is blocked."""
@@ -417,18 +420,27 @@ def within(options: ChatOptions, settings: Settings) -> ChatOptions:
     return replace(options, seed=seed, max_new_tokens=min(int(options.max_new_tokens), settings.max_new_tokens))
 
 
+def turn_of_jobs(settings: Settings, turns: Turns) -> Turn:
+    """A scoring job shares the GPU with whoever asks something; on CPUs alone nobody waits for it."""
+
+    def turn(waiting: Callable[[int], None]) -> AbstractContextManager[None]:
+        return no_turn(waiting) if own_device(settings) == "cpu" else turns.turn(waiting)
+
+    return turn
+
+
 def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:
     """The real parts, put together. Call `close()` at the end."""
     prepare_home(settings.home)
+    models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
+    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
     queue = Jobs(
         settings.home / "journal.sqlite",
-        Tasks(settings, hub_for).run,
+        partial(Tasks(settings, hub_for).run, turn=turn_of_jobs(settings, chats.turns)),
         places=Places(
             settings.max_jobs_per_owner, settings.max_jobs_per_visitor, settings.max_jobs_of_visitors,
             settings.queue_length,
         ),
     )  # fmt: skip
-    models = Models(settings.chat_memory_bytes, settings.idle_seconds, settings.home / "offload")
     parents = Parents(settings, hub_for, lambda: list(models.kept))
-    chats = Chats(models, borrowed_gpu() if settings.zero_gpu else None)
     return Service(settings, queue, Votes(settings.home / "journal.sqlite"), chats, parents, hub_for)

@@ -25,6 +25,7 @@ from space.inspected import write_files
 from space.jobs import Cancelled, Job, Report
 from space.room import Room, unwritten
 from space.settings import Settings
+from space.turns import Turn, no_turn
 from space.viewer import HubFor, token_here
 from space.worker import Reporter, run_apart
 
@@ -37,8 +38,12 @@ class Tasks:
         self.hub_for = hub_for
         self.room = Room(settings)
 
-    def run(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """What computes does so in a process of its own; the others only wait for the network."""
+    def run(self, job: Job, report: Report, *, turn: Turn = no_turn) -> Mapping[str, Any]:
+        """What computes does so in a process of its own; the others only wait for the network.
+
+        `turn` is that of the accelerator. What is scored takes one for each model. A merge takes none: it is bound by
+        the Hub and the disk, needs little of a GPU's memory, and who asks something would wait for its network.
+        """
         match job.kind:
             case "merge":
                 return run_apart(self.merge, job, report)
@@ -49,7 +54,7 @@ class Tasks:
             case "judge":
                 from space.judge_task import Judging  # with transformers, which the process of a merge does without
 
-                return run_apart(Judging(self.settings, self.hub_for).run, job, report)
+                return run_apart(Judging(self.settings, self.hub_for).run, job, report, turn)
         return self.publish(job, report)
 
     def merge(self, job: Job, report: Reporter) -> Mapping[str, Any]:

@@ -3,7 +3,15 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+# A turn to wait for and to hold, for somebody who hears how many are ahead.
+Turn = Callable[[Callable[[int], None]], AbstractContextManager[None]]
+
+
+def no_turn(waiting: Callable[[int], None]) -> AbstractContextManager[None]:
+    """Where there is nothing to wait for."""
+    return nullcontext()
 
 
 class Turns:

@@ -11,7 +11,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -23,6 +24,7 @@ from space.journal import Job
 from space.priority import give_way
 from space.redact import redact
 from space.report import WRITE_SECONDS, Cancelled, Report
+from space.turns import Turn, no_turn
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,10 @@ class Reporter(Protocol):
 
     def log(self, line: str) -> None: ...
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the accelerator and have it, where the app shares one."""
+        ...
+
 
 Task = Callable[[Job, Reporter], Result]  # of this module or a picklable object's: it is sent to the process
 
@@ -64,11 +70,11 @@ def context() -> ForkServerContext:
     return made
 
 
-def run_apart(task: Task, job: Job, report: Report) -> Result:
-    """Run a task in a process, which is begun again when something kills it."""
+def run_apart(task: Task, job: Job, report: Report, turn: Turn = no_turn) -> Result:
+    """Run a task in a process, which is begun again when something kills it. `turn` is for what it does in turn."""
     for left in reversed(range(DEATHS)):
         try:
-            return run_once(task, job, report)
+            return run_once(task, job, report, turn)
         except EOFError:
             if not left:
                 raise Kept(f"{DIED} Give it less memory (ALLOY_MEMORY_BYTES), then start it again.") from None
@@ -76,44 +82,64 @@ def run_apart(task: Task, job: Job, report: Report) -> Result:
     raise AssertionError("the last attempt returns or raises")
 
 
-def run_once(task: Task, job: Job, report: Report) -> Result:
+def run_once(task: Task, job: Job, report: Report, turn: Turn) -> Result:
     near, far = context().Pipe()
     process = context().Process(target=serve, args=(far, task, job, report.folder, report.secret), daemon=True)
-    process.start()
-    far.close()
-    try:
-        return attend(near, report)
-    except Cancelled:
-        raise Cancelled(let_clean_up(near, job)) from None
-    finally:
-        process.kill()
-        process.join()
-        process.close()
-        near.close()
+    with ExitStack() as held:  # the process's turn, which ends with it at the latest
+        process.start()
+        far.close()
+        try:
+            return attend(near, report, turn, held)
+        except Cancelled:
+            raise Cancelled(let_clean_up(near, job)) from None
+        finally:
+            process.kill()
+            process.join()
+            process.close()
+            near.close()
 
 
-def attend(line: Connection, report: Report) -> Result:
+def attend(line: Connection, report: Report, turn: Turn, held: ExitStack) -> Result:
     """Pass on what the process says, until it ends. Raises EOFError when it does so without a word."""
     while True:
         if not line.poll(LOOK):
             report.check()
             continue
         match receive(line):
-            case ("progress", done_bytes, total_bytes, detail):
-                report.progress(done_bytes, total_bytes, detail)
-            case ("log", text):
-                report.log(text)
             case ("done", result):
                 return dict(result)
-            case ("failed", error):
-                raise error
-            case ("bug", trace):
-                raise Bug(redact(trace))
+            case ("turn", True):
+                held.enter_context(turn(report.wait))
+                send(line, "go")
+            case ("turn", False):
+                held.close()
+            case said:
+                pass_on(said, report)
+
+
+def pass_on(said: Any, report: Report) -> None:
+    """Tell the report what a process tells of its work; raise what went wrong there."""
+    match said:
+        case ("progress", done_bytes, total_bytes, detail):
+            report.progress(done_bytes, total_bytes, detail)
+        case ("log", text):
+            report.log(text)
+        case ("failed", error):
+            raise error
+        case ("bug", trace):
+            raise Bug(redact(trace))
 
 
 def receive(line: Connection) -> Any:
     try:
         return line.recv()
+    except OSError:
+        raise EOFError from None
+
+
+def send(line: Connection, word: str) -> None:
+    try:
+        line.send(word)
     except OSError:
         raise EOFError from None
 
@@ -146,6 +172,7 @@ class Distant:
     folder: Path
     secret: str | None = field(repr=False)
     stopped: threading.Event = field(default_factory=threading.Event)
+    mine: threading.Event = field(default_factory=threading.Event)  # the turn that was asked for
     said: float = 0.0
 
     def progress(self, done_bytes: int, total_bytes: int, detail: str = "") -> None:
@@ -162,11 +189,22 @@ class Distant:
     def log(self, line: str) -> None:
         self.line.send(("log", redact(line)))
 
-    def listen(self) -> None:
-        """Notice a cancel, and the end of the app, which is the end of this process."""
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        self.mine.clear()
+        self.line.send(("turn", True))
+        while not self.mine.wait(LOOK):
+            self.check()
         try:
-            while self.line.recv() == "stop":
-                self.stopped.set()
+            yield
+        finally:
+            self.line.send(("turn", False))
+
+    def listen(self) -> None:
+        """Notice a cancel, a turn, and the end of the app, which is the end of this process."""
+        try:
+            while (word := self.line.recv()) in ("stop", "go"):
+                (self.stopped if word == "stop" else self.mine).set()
         except (EOFError, OSError):
             os._exit(1)
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation.loading import weight_bytes
+from evaluation.loading import answering_device, weight_bytes
 from evaluation.prompt import Prompt
 from merging.errors import MergeError
 from space.generate import Speaker, Voice, generate
 from space.models import Loaded, kept_in_worker
 from space.reply import ChatOptions
+from space.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,11 @@ class Heard:
 
 
 Answers = Callable[[Sequence[Order], ChatOptions], Generator[list[Heard]]]
+
+
+def own_device(settings: Settings) -> str:
+    """Where models compute that stay in this process: where a GPU is lent, `spaces` only pretends that one is here."""
+    return "cpu" if settings.zero_gpu else answering_device()
 
 
 def borrowed_gpu() -> Answers | None:

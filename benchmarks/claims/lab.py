@@ -13,6 +13,7 @@ from benchmarks.claims.measures import accuracy, exam, logits_of
 from benchmarks.claims.tasks import KNOWN, Skill
 from benchmarks.claims.zoo import BASE, Settings, tune_of
 from benchmarks.live import in_memory
+from merging.device import Cpu
 from merging.live import LiveMerge
 from merging.recipe import Input, ModelRef, Recipe
 
@@ -96,7 +97,7 @@ def open_lab(folder: Path, settings: Settings) -> Lab:
     """Read every model of the folder into one stretch of memory, as the app does for a live merge."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     recipe = Recipe("linear", tuple(Input(ModelRef(str(folder / name)), {"weight": 1.0}) for name in names))
-    return Lab(folder, settings, in_memory(recipe, threads=1))
+    return Lab(folder, settings, in_memory(recipe, 1, Cpu()))
 
 
 def mean(values: Iterable[float]) -> float:

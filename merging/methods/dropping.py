@@ -23,7 +23,8 @@ Epsilon = Annotated[
 
 def measure_drop(shape: Shape, settings: Settings) -> Generator[Pass, Sums, Factors]:
     """What the kept changes of each model are multiplied by."""
-    return (yield from factors_of(settings, lambda b: keep_by_chance(b.deltas, settings["density"], b.chance)))
+    density = settings["density"]  # a pass knows no other settings, so that it holds for any lambda (recall.py)
+    return (yield from factors_of(settings, lambda b: keep_by_chance(b.deltas, density, b.chance)))
 
 
 def measure_rank_drop(shape: Shape, settings: Settings) -> Generator[Pass, Sums, Factors]:

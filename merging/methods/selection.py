@@ -102,9 +102,10 @@ def ram(base: Array, deltas: Array, *, epsilon: Changed = 1e-5) -> Array:
 
 def measure_shared(shape: Shape, settings: Settings) -> Generator[Pass, Counts, Factors]:
     """What each model's own changes are multiplied by."""
+    epsilon = settings["epsilon"]  # as in measure_drop
 
     def count(grains: Iterator[Block]) -> Counts:
-        found: Counts = sum(count_own_and_shared(g.deltas, settings["epsilon"]) for g in grains)  # type: ignore[assignment]
+        found: Counts = sum(count_own_and_shared(g.deltas, epsilon) for g in grains)  # type: ignore[assignment]
         return found
 
     counts = (yield count).tolist()

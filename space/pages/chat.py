@@ -249,10 +249,8 @@ def wire_chat(stage: ChatStage, tab: gr.Tab, loaded: Any, recipe: RecipeColumn, 
     who = [shared.finished, stage.tried]
     shared.finished.change(talk.prepare, [*who, stage.labels, stage.said], stage.opened, **QUICK)
     loaded.then(talk.sit_down, [shared.finished, recipe.yaml, stage.said], [stage.tried, *stage.opened], **QUICK)
-    recipe.yaml.change(
-        talk.follow, [recipe.yaml, stage.tried, stage.labels, blind.switch, blind.voted], [stage.tried, *stage.bots],
-        **QUICK,
-    )  # fmt: skip
+    moved = [recipe.yaml, stage.tried, stage.labels, blind.switch, blind.voted]
+    recipe.yaml.change(talk.follow, moved, [stage.tried, *stage.bots], **QUICK)
     wire_book(stage.book, stage.panes, stage.tried, stage.options, recipe, desk, shared)
     tab.select(talk.look, who, stage.panes, **QUICK)
     answers = wire_prompts(stage, talk, recipe, shared)
@@ -267,10 +265,11 @@ def wire_chat(stage: ChatStage, tab: gr.Tab, loaded: Any, recipe: RecipeColumn, 
     ):
         happened(act, known, stage.arranged, cancels=answers, **QUICK).then(ended, None, buttons, **QUICK)
     for verdict, button in blind.buttons.items():
-        button.click(
+        voted = button.click(
             talk.voter(verdict), [*who, stage.labels, stage.said],
             [blind.voted, blind.row, blind.tally, *stage.all_panes], **QUICK,
         )  # fmt: skip
+        voted.then(talk.follow, moved, [stage.tried, *stage.bots], **QUICK)  # moved while nobody was named
 
 
 def wire_prompts(stage: ChatStage, talk: Talk, recipe: RecipeColumn, shared: Shared) -> list[Any]:

@@ -1,7 +1,7 @@
 """The Check stage: whether these models belong together, and what merging them will cost."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,7 @@ CACHED = "Read what the Hugging Face cache here holds, and stream only the rest"
 KEEP, PUBLISH = "Keep the merge here", "Publish it while it is made"
 HIDDEN = gr.update(visible=False)
 CHOICES = 5  # see CheckStage.choices
-SHOWN = 5 + 3 + CHOICES + 2  # all that a check changes
+SHOWN = 5 + 4 + CHOICES + 2  # all that a check changes
 # After Check a phone shows the verdict, and the recipe as one line.
 FOLD = "() => { document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}) }"
 
@@ -55,6 +55,7 @@ class CheckStage:
     public: gr.Checkbox
     why_not: gr.HTML
     to_try: gr.Button
+    passed: gr.State  # the recipe that may be merged; empty where something stands in the way
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -79,7 +80,8 @@ def build_check() -> CheckStage:
     cached = gr.Checkbox(False, label=CACHED, visible=False, container=False, elem_id="merge-cached")
     why_not = gr.HTML("", elem_id="merge-why-not")
     return CheckStage(
-        verdict, gr.HTML("", elem_id="findings"), merge, cancel, cached, place, name, public, why_not, to_try
+        verdict, gr.HTML("", elem_id="findings"), merge, cancel, cached, place, name, public, why_not, to_try,
+        gr.State(""),
     )  # fmt: skip
 
 
@@ -92,7 +94,8 @@ class Checks:
 
     def begin(self, request: gr.Request) -> list[Any]:
         self.stops[str(request.session_hash)] = threading.Event()
-        return [READING, "", *hidden_button(), gr.update(visible=True), gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
+        shown = gr.update(visible=True)
+        return [READING, "", *hidden_button(), shown, "", gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
 
     def cancel(self, request: gr.Request) -> list[Any]:
         """Said at once. What was begun ends a moment later, and is not shown."""
@@ -127,25 +130,30 @@ class Checks:
         except MergeError as e:
             said = view.problem("This recipe cannot be checked", str(e))
             hidden = [HIDDEN] * CHOICES
-            return [said, "", *hidden_button(), HIDDEN, gr.skip(), "", text, *hidden, gr.skip(), gr.skip()]
+            return [said, "", *hidden_button(), HIDDEN, "", gr.skip(), "", text, *hidden, gr.skip(), gr.skip()]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
         choice = gr.update(visible=not (found.blocked or self.desk.settings.hosted))
         places = place_state(self.desk.service.owners(viewer), text) if not found.blocked else [HIDDEN] * 3
         to_try = gr.update(visible=not found.blocked)
         offered = offer(self.desk, str(request.session_hash), viewer, text, found)
-        verdict = checked(found, self.desk.service.may_not_merge(viewer, found))
-        return [*verdict, done, text, text, choice, *places, to_try, *offered]
+        reason = self.desk.service.may_not_merge(viewer, found)
+        passed = "" if found.blocked or reason else text
+        return [*checked(found, reason), passed, done, text, text, choice, *places, to_try, *offered]
 
 
 def wire_check(
-    stage: CheckStage, recipe: RecipeColumn, try_stage: TryStage, merge_stage: MergeStage, desk: Desk, shared: Shared
+    stage: CheckStage, recipe: RecipeColumn, try_stage: TryStage, merge_stage: MergeStage, desk: Desk, shared: Shared,
+    kept: Sequence[Any] = (),
 ) -> None:  # fmt: skip
+    """`kept` are events after which the recipe, gathered, is checked, and merged where nothing stands in the way."""
     checks = Checks(desk)
 
     def merge(
         request: gr.Request, token: Token, text: str, cached: bool, place: str, name: str, public: bool
     ) -> list[Any]:  # fmt: skip
         """Queue the merge, and show it at once: what was shown before is another job."""
+        if not text:  # the check says why
+            return [gr.skip()] * (6 + len(merge_stage.outputs))
         try:
             if place == PUBLISH and not name.strip():
                 raise MergeError("Name the new repo, as owner/name.")
@@ -156,13 +164,16 @@ def wire_check(
             return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
         return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
-    recipe.gathered_on(recipe.check.click).then(
-        checks.begin, None, [*stage.outputs, shared.tabs, *stage.choices], js=FOLD, **QUICK
-    ).then(
-        checks.check, recipe.gathered,
-        [*stage.outputs, recipe.check, shared.checked, recipe.yaml, *stage.choices, try_stage.intro, try_stage.load],
-        **QUEUED,
-    )  # fmt: skip
+    looked = [*stage.outputs, stage.passed, recipe.check, shared.checked, recipe.yaml, *stage.choices]
+    looked += [try_stage.intro, try_stage.load]
+    begun = [*stage.outputs, stage.passed, shared.tabs, *stage.choices]
+
+    def checking(gathered: Any) -> Any:
+        return gathered.then(checks.begin, None, begun, js=FOLD, **QUICK).then(
+            checks.check, recipe.gathered, looked, **QUEUED
+        )
+
+    checking(recipe.gathered_on(recipe.check.click))
     stage.to_try.click(lambda: gr.Tabs(selected="try"), None, shared.tabs, **QUICK)
     stage.cancel.click(checks.cancel, None, [*stage.outputs, recipe.check], **QUICK)
     stage.place.input(
@@ -171,9 +182,10 @@ def wire_check(
     told = [recipe.yaml, shared.checked, stage.why_not]
     recipe.yaml.change(outdated, told, [stage.merge, stage.why_not, recipe.check], **QUICK)
     shown = [shared.job, shared.publication, shared.finished, shared.timer, shared.tabs, *merge_stage.outputs]
-    stage.merge.click(
-        merge, [shared.checked, stage.cached, stage.place, stage.name, stage.public], [*shown, stage.why_not], **QUEUED
-    )
+    what = [stage.passed, stage.cached, stage.place, stage.name, stage.public]
+    stage.merge.click(merge, what, [*shown, stage.why_not], **QUEUED)
+    for one in kept:
+        checking(one).then(merge, what, [*shown, stage.why_not], **QUEUED)
 
 
 def place_state(owners: list[str], text: str) -> list[Any]:

@@ -102,9 +102,9 @@ def build_stages(recipe: RecipeColumn, desk: Desk, notice: gr.HTML, states: Sequ
         with gr.Tab("Jobs", id="jobs") as jobs_tab:
             jobs = build_jobs()
     shared = Shared(tabs, notice, gr.Timer(POLL_SECONDS, active=False), *states)
-    wire_check(check, recipe, trying, merge, desk, shared)
+    loaded, kept = wire_try(trying, recipe, desk, shared)
+    wire_check(check, recipe, trying, merge, desk, shared, kept)
     wire_inspect(inspect, recipe, desk, shared)
-    loaded = wire_try(trying, recipe, desk, shared)
     wire_merge(merge, publish, desk, shared)
     wire_chat(chat, chat_tab, loaded, recipe, desk, shared)
     wire_publish(publish, desk, shared)

@@ -109,6 +109,10 @@ class RecipeColumn:
         first: dict[str, Any] = {"outputs": self.by_hand, "js": BY_FORM} if touched else {"js": SETTLE}
         return gr.on(events, None, **first, api_visibility="private").then(**self.gathering)
 
+    def gathered_after(self, event: Any) -> Any:
+        """The same after what has filled the form."""
+        return event.then(None, js=SETTLE, api_visibility="private").then(**self.gathering)
+
     @property
     def boxes(self) -> list[gr.Dropdown]:
         return [self.base, *(row.repo for row in self.rows)]

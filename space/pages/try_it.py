@@ -12,6 +12,7 @@ from merging.recipe import parse_recipe, to_yaml
 from space import view
 from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
+from space.live import Fit
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import build_options, options_of
 from space.pages.recipe import RecipeColumn
@@ -126,14 +127,25 @@ def offer(desk: Desk, tab: str, viewer: Viewer, text: str, found: Check) -> list
         return [gr.skip(), gr.skip()]
     if found.blocked or found.plan is None:
         return [EMPTY, HIDDEN]
-    if reason := desk.service.may_not_try(text, found):
-        return [view.empty("This merge cannot be tried", reason), HIDDEN]
-    need = size(desk.service.live.need(found.plan))
-    said = (
-        f"The models and their merge take {need} of memory here. They are read once; then every lambda is a moment "
-        "away, and nothing is written."
+    try:
+        fit = desk.service.may_try(text, found)
+    except MergeError as e:
+        return [view.empty("This merge cannot be tried", str(e)), HIDDEN]
+    label = f"Load {size(fit.disk_bytes or fit.memory_bytes)} {'to disk ' if fit.disk_bytes else ''}and try it"
+    return [view.empty("Try it before you merge it", takes(fit)), gr.update(visible=True, value=label)]
+
+
+def takes(fit: Fit) -> str:
+    if not fit.disk_bytes:
+        return (
+            f"The models and their merge take {size(fit.memory_bytes)} of memory here. They are read once; then every "
+            "lambda is a moment away, and nothing is written."
+        )
+    return (
+        f"The models do not fit into the memory here, so they are kept on disk while you try: {size(fit.disk_bytes)}, "
+        f"and {size(fit.memory_bytes)} of memory for their merge. Every move of a lambda reads them again, which takes "
+        f"up to about {max(1, fit.seconds):.0f} s."
     )
-    return [view.empty("Try it before you merge it", said), gr.update(visible=True, value=f"Load {need} and try it")]
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------
@@ -284,8 +296,9 @@ def which_moves(recipe_yaml: str) -> Any:
     return gr.update(choices=[TOGETHER, *((f"That of {name}", name) for name in models)])
 
 
-def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> Any:
-    """Returns the event after which a merge may be in memory."""
+def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> tuple[Any, list[Any]]:
+    """The event after which a merge may be in memory, and those after which the recipe, gathered, is what somebody has
+    decided to merge."""
     live = Live(desk)
     remerged = [stage.status, stage.talk, stage.which]
     given = [recipe.yaml, stage.is_live, stage.turns]
@@ -296,11 +309,9 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) 
     stage.leave.click(live.leave, None, stage.loading, **QUICK)
     recipe.yaml.change(live.remerge, given, remerged, **MANY)
     wire_questions(stage, live, recipe)
-    stage.keep.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **QUICK)
-    for number, keep in enumerate(stage.keeps):
-        keep.click(keeping(number), stage.filmed, [shared.tabs, *recipe.all], **QUICK)
     stage.beside.click(lambda: gr.Tabs(selected="chat"), None, shared.tabs, **QUICK)
-    return loads
+    fills = [keep.click(keeping(n), stage.filmed, recipe.all, **QUICK) for n, keep in enumerate(stage.keeps)]
+    return loads, [recipe.gathered_on(stage.keep.click), *map(recipe.gathered_after, fills)]
 
 
 def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:
@@ -357,8 +368,8 @@ def ended() -> list[Any]:
 
 def keeping(number: int) -> Any:
     def keep(recipes: list[str]) -> list[Any]:
-        """What a frame was made with becomes the recipe, and is checked next."""
+        """What a frame was made with becomes the recipe, and is checked and merged next."""
         form = from_recipe(parse_recipe(recipes[number]))
-        return [gr.Tabs(selected="check"), *shown_form(form), *texts(form)]
+        return [*shown_form(form), *texts(form)]
 
     return keep

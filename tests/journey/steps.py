@@ -58,7 +58,7 @@ def check(page: Page) -> None:
 
 
 def load(page: Page) -> None:
-    """Load the merge that was checked into memory."""
+    """Have the merge that was checked in memory, to try it."""
     page.locator("#to-try").click()
     expect(page.locator("#try-load")).to_contain_text("MB and try it")  # what it takes, before anything is read
     page.locator("#try-load").click()
@@ -75,10 +75,10 @@ def move(page: Page, number: int, value: str) -> None:
     expect(page.locator("#try-status")).to_contain_text("re-merged in", timeout=LONG)
 
 
-def merge(page: Page) -> None:
-    """Press Merge and wait for the end of that job: the page may show an earlier one."""
+def merge(page: Page, button: str = "#merge-button") -> None:
+    """Press what merges and wait for the end of that job: the page may show an earlier one."""
     page.evaluate("document.querySelector('#job-panel .job')?.setAttribute('data-old', '')")
-    page.locator("#merge-button").click()
+    page.locator(button).click()
     expect(page.locator("#job-panel .job.done:not([data-old])")).to_contain_text("Done in", timeout=LONG)
 
 

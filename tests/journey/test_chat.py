@@ -66,6 +66,8 @@ def test_what_a_model_writes_can_do_nothing_but_show(chat: Page, service: Servic
 
 def test_a_prompt_changed_in_one_pane_is_answered_anew_in_all(chat: Page):
     assert say(chat, "reverse: lamot")[0] == "tomal"
+    for note in chat.locator(".pane:visible .pane-note").all():
+        expect(note).to_have_text(re.compile(r"[1-9]\d* tokens, [1-9]\d* a second"))
     say(chat, "add: 17+25")
     first = chat.locator(".pane:visible").first
     first.get_by_role("button", name="Edit").first.click(force=True)

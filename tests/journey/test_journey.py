@@ -10,7 +10,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from space.localhub import LocalHub
 from space.service import Service
 from tests.hub_fixture import ADA_TOKEN
-from tests.journey.steps import LONG, check, choose, example, fill_until, merge, open_job, publish_as, say, yaml_of
+from tests.journey.steps import (
+    LONG,
+    check,
+    choose,
+    example,
+    fill_until,
+    load,
+    merge,
+    open_job,
+    publish_as,
+    say,
+    yaml_of,
+)
 
 
 def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, local_hub: LocalHub):
@@ -291,6 +303,34 @@ def test_nothing_is_wider_than_a_phone(page: Page):
     for tab in ("check", "try", "merge", "chat"):
         page.get_by_role("tab", name=tab.title()).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_neither_is_what_is_full(merged: Page):
+    """Answers of a merge in memory, a filmstrip, three panes, and the table of a prompt book."""
+    page = merged
+    page.locator("#to-chat").click()
+    say(page, "reverse: lamot")
+    expect(page.locator(".pane:visible")).to_have_count(3)
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    load(page)
+    page.locator("#try-prompt textarea").fill("reverse: lamot")
+    page.locator("#try-send").click()
+    expect(page.locator(".turn .answer")).to_have_text("tomal", timeout=LONG)
+    expect(page.locator("#try-send")).to_be_visible(timeout=LONG)
+    page.locator("#film-make").click()
+    expect(page.locator("#film-keep-5")).to_be_visible(timeout=LONG)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Chat").click()
+    expect(page.locator(".pane:visible")).to_have_count(3)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Prompt book").click()
+    page.locator("#book-text textarea").fill("reverse: lamot\nadd: 17+25")
+    page.locator("#book-run").click()
+    expect(page.locator("#book-note")).to_contain_text("All 6 answers are here.", timeout=LONG)
+    expect(page.locator("#book-table td").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_panes_drafts_and_downloads_keep_what_they_hold(page: Page):

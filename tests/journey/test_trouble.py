@@ -1,17 +1,14 @@
 """When things go wrong in the browser: cancel, a Hub that goes away, models that may not be read. Nothing is lost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from torch import Tensor
 
 from merging.patience import Patience
 from space.demo.hub import MODELS
-from space.generate import Voice, generate
 from space.jobs import Report
 from space.localhub import Fault, LocalHub
 from space.service import Service
@@ -121,47 +118,3 @@ def test_models_that_may_not_be_read_are_named(page: Page, hub: LocalHub, name, 
     expect(page.locator("#verdict")).to_contain_text(repo)
     expect(page.locator("#verdict")).to_contain_text(words)
     expect(box).to_have_value(repo)
-
-
-@dataclass(frozen=True)
-class Held:
-    """What transformers gives tokens to: after the first one it waits until the answer is stopped."""
-
-    voice: Voice
-    stop: Event
-
-    def put(self, tokens: Tensor) -> None:
-        self.voice.put(tokens)
-        if self.voice.ids:
-            self.stop.wait(LONG / 1000)
-
-    def end(self) -> None:
-        self.voice.end()
-
-
-@pytest.fixture
-def slow_tongue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small models are done before one can press Stop."""
-
-    def slowly(speaker: Any, prompt: Any, options: Any, voice: Voice, stop: Event) -> None:
-        generate(speaker, prompt, options, Held(voice, stop), stop)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("space.chat.generate", slowly)
-
-
-@pytest.mark.usefixtures("slow_tongue")
-def test_a_chat_can_be_stopped_and_cleared(page: Page, hub: LocalHub):
-    example(page, "Two skills in one", "alloy/pocket-add")
-    check(page)
-    page.locator("#merge-button").click()
-    expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
-    page.locator("#to-chat").click()
-    page.locator(".chat-body").get_by_role("button", name="Settings").click()
-    page.get_by_label("number input for Temperature").fill("2")
-    page.locator("#chat-prompt textarea").fill("tell: me everything")
-    page.locator("#chat-send").click()
-    expect(page.locator(".pane .message.bot").first).to_be_visible(timeout=LONG)
-    page.locator("#chat-stop").click()
-    expect(page.locator("#chat-send")).to_be_visible()
-    page.locator("#chat-clear").click()
-    expect(page.locator(".pane .message")).to_have_count(0)

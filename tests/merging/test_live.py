@@ -1,7 +1,8 @@
 """A merge in memory has the bits of the one that the engine writes, whatever was merged before it."""
 
+import errno
 import shutil
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from merging.cuda import Gpu
 from merging.engine import Options, merge
 from merging.errors import MergeError
-from merging.held import load, steps_of
+from merging.held import load, load_at_once, steps_of
 from merging.live import LiveMerge, Superseded, need_of, plan_live, why_not_live
 from merging.methods import METHODS
 from merging.recipe import parse_recipe, to_yaml
@@ -72,10 +74,10 @@ def written(recipe, out):
     return {n: t.reshape(-1).view(torch.uint8).numpy() for n, t in load_file(out / "model.safetensors").items()}
 
 
-def in_memory(recipe):
+def in_memory(recipe, disk=None):
     """The merge of a recipe's models, with room for what it makes."""
     plan = plan_live(recipe, opened(recipe))
-    loading = load(plan, opened(recipe))
+    loading = load(plan, opened(recipe), disk)
     try:
         while True:
             next(loading)
@@ -110,6 +112,15 @@ def others(method):
     return moves
 
 
+def moved(family, method):
+    """The recipes after each of these moves, but for settings that do not go together."""
+    recipes = []
+    for move in others(method):
+        with suppress(MergeError):
+            recipes.append(recipe_for(family, method, **move))
+    return recipes
+
+
 OTHER_TYPES = ("linear", "task_arithmetic", "slerp", "ties", "dare_ties")
 MERGES = [("BF16", m) for m in METHODS if m not in WHOLE_MATRICES]
 MERGES += [(dtype, m) for dtype in ("F16", "F32") for m in OTHER_TYPES]
@@ -122,11 +133,9 @@ def test_the_same_bits_as_the_engine_after_any_move(dtype, method, families, tmp
     live = in_memory(first)
     into = made(live, first)
     assert_same(into, written(first, tmp_path / "out"))
-    for move in others(method):
-        try:
-            recipe = recipe_for(family, method, **move)
-        except MergeError:  # settings that do not go together
-            continue
+    moves = moved(family, method)
+    assert moves or not METHODS[method].params
+    for recipe in moves:
         assert_same(made(live, recipe, into), written(recipe, tmp_path / "out"))
     assert_same(made(live, first, into), written(first, tmp_path / "out"))
     live.close()
@@ -145,6 +154,42 @@ def test_another_method_dtype_seed_or_fewer_models_from_the_same_memory(family, 
             assert_same(made(live, recipe), written(recipe, tmp_path / "out"))
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in WHOLE_MATRICES])
+def test_what_a_gpu_merges_in_its_memory_has_the_bits_that_the_engine_has_from_it(
+    method, family, tmp_path, monkeypatch
+):
+    """Torch's CPU stands in where there is no GPU. Models that leave it are merged as ever."""
+    first, gpu = recipe_for(family, method), Gpu("cpu")
+    expected = written(first, tmp_path / "out")
+    plan = plan_live(first, opened(first))
+    with closing(LiveMerge(load_at_once(plan, opened(first), gpu), threads=2)) as live:
+        into = {s.name: gpu.own(s.end - s.start) for s in steps_of(plan)}
+        monkeypatch.setattr("merging.engine.choose_device", lambda asked: gpu)
+        for recipe in (first, *moved(family, method)[-1:]):
+            made(live, recipe, into)
+            assert_same({name: np.asarray(one) for name, one in into.items()}, written(recipe, tmp_path / "out"))
+        live.leave_gpu()
+        assert_same(made(live, first), expected)
+
+
+def test_models_on_disk_give_the_same_bits_and_leave_nothing(family, tmp_path):
+    disk, first = tmp_path / "disk", recipe_for(family, "ties")
+    disk.mkdir()
+    with closing(in_memory(first, disk)) as live:
+        assert live.held.on_disk and not list(disk.iterdir())
+        for recipe in (first, recipe_for(family, "ties", density=0.6), recipe_for(family, "task_arithmetic")):
+            assert_same(made(live, recipe), written(recipe, tmp_path / "out"))
+
+
+def test_a_disk_without_room_is_said(family, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(MergeError, match=r"The disk has no room for [\d,]+ bytes of models \(No space left"):
+        in_memory(recipe_for(family, "ties"), tmp_path)
+
+
 def test_models_of_several_types_are_merged_as_the_engine_does(families, tmp_path):
     models = [families["F16"] / "tune0", families["F32"] / "tune1"]
     recipe = recipe_of("task_arithmetic", models, families["BF16"] / "base", weight=[0.4, 0.3], out_dtype="bfloat16")
@@ -157,14 +202,7 @@ def test_a_new_lambda_looks_at_nothing_again_and_a_new_density_at_lower_halves(f
     family = families[dtype]
     first = recipe_for(family, "ties")
     with closing(in_memory(first)) as live:
-        passes: list[int] = []
-        look = LiveMerge.look
-
-        def counting(self, looks, stopped):
-            passes.extend([len(looks)] if looks else [])
-            return look(self, looks, stopped)
-
-        monkeypatch.setattr(LiveMerge, "look", counting)
+        passes = counted_looks(monkeypatch)
         made(live, first)
         assert len(passes) == 1 + lower  # upper halves, lower halves
         passes.clear()
@@ -176,6 +214,42 @@ def test_a_new_lambda_looks_at_nothing_again_and_a_new_density_at_lower_halves(f
         passes.clear()
         made(live, recipe_for(family, "ties", density=0.3, weight=[0.3, 0.3]))
         assert passes == []
+
+
+MEASURED = [m for m in METHODS if METHODS[m].measure and m not in WHOLE_MATRICES]
+LAMBDAS = ("weight", "lambda", "scale", "t", "r", "alpha")  # what a person moves while they listen
+
+
+def counted_looks(monkeypatch):
+    """How many tensors are looked at in each pass from now on."""
+    looks: list[int] = []
+    look = LiveMerge.look
+
+    def counting(self, asked, stopped):
+        looks.extend([len(asked)] if asked else [])
+        return look(self, asked, stopped)
+
+    monkeypatch.setattr(LiveMerge, "look", counting)
+    return looks
+
+
+@pytest.mark.parametrize("method", MEASURED)
+def test_what_was_measured_once_is_not_measured_again(method, family, monkeypatch):
+    """Nor is anything for a new lambda, which is what people move."""
+    first = recipe_for(family, method)
+    with closing(in_memory(first)) as live:
+        looks = counted_looks(monkeypatch)
+        made(live, first)
+        looks.clear()
+        for move in (one for one in others(method) if set(one) & set(LAMBDAS)):
+            made(live, recipe_for(family, method, **move))
+            assert looks == [], move
+        for recipe in moved(family, method):
+            made(live, recipe)
+        looks.clear()
+        for recipe in (first, *moved(family, method)):
+            made(live, recipe)
+        assert looks == []
 
 
 def test_a_merge_that_is_not_wanted_any_more_ends_and_the_next_one_is_right(family, tmp_path):

@@ -10,6 +10,7 @@ from evaluation.loading import ROOMY, load_model
 from evaluation.prompt import NO_TEMPLATE
 from merging.errors import MergeError
 from space.chat import ChatOptions, Chats, Pane
+from space.generate import generate
 from space.models import TIGHT, Models
 from tests.space.tiny import make_model
 
@@ -154,11 +155,34 @@ def test_an_answer_ends_where_the_model_does(chats, tmp_path):
     assert reply.tokens <= 16
 
 
-def test_models_that_do_not_fit_together_answer_in_turn(folders, tmp_path):
+def test_models_that_fit_together_answer_at_once(chats, folders, monkeypatch):
+    both = threading.Barrier(2, timeout=10)
+
+    def meet(*given):
+        both.wait()  # raises where the other one does not come
+        generate(*given)
+
+    monkeypatch.setattr("space.chat.generate", meet)
+    assert all(reply.text and not reply.error for reply in ask(chats, folders[:2])[-1])
+
+
+def test_models_that_do_not_fit_together_answer_in_turn(folders, tmp_path, monkeypatch):
+    at_once: list[int] = []
+    speaking = 0
+
+    def count(*given):
+        nonlocal speaking
+        speaking += 1
+        at_once.append(speaking)
+        generate(*given)
+        speaking -= 1
+
+    monkeypatch.setattr("space.chat.generate", count)
     small = Chats(Models(200_000, 600, tmp_path))
     one, two = ask(small, folders[:2])[-1]
     assert one.text
     assert two.text
+    assert at_once == [1, 1]
     assert len(small.models.kept) == 1
     small.models.close()
 

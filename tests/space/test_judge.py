@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from threading import Event, current_thread
 
 import pytest
 
 from merging.errors import MergeError
 from merging.recipe import parse_recipe, settings_for
+from space.chat import ChatOptions, Pane
 from space.demo.hub import MODELS
 from space.judge import ENOUGH, Ask, read_ask
 from space.judge_files import card_scores, to_csv
@@ -200,6 +203,37 @@ def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
     assert more["earlier"] == len(first["trials"]) == len(more["trials"]) - 2
     assert more["trials"][: more["earlier"]] == first["trials"]
     assert more["best"] == min(more["trials"], key=lambda one: one["value"])["number"]
+
+
+def test_where_there_is_a_gpu_a_question_waits_while_a_model_is_scored_and_only_there(service, monkeypatch):
+    turns, scored, waited = service.chats.turns, [], Event()
+    turn = turns.turn
+
+    @contextmanager
+    def kept(waiting):
+        with turn(waiting):
+            yield
+            if current_thread().name == "judge worker":
+                scored.append(waiting)
+                assert waited.wait(60)
+
+    monkeypatch.setattr(turns, "turn", kept)
+    monkeypatch.setattr("space.service.own_device", lambda settings: "cuda")
+    job = ask(service, "score")
+    while not turns.line:
+        assert service.queue.wait(job.id, 0.05).active
+    pane = Pane("add", lambda tell: [MODELS / "alloy" / "pocket-add"])
+    hello = [{"role": "user", "content": "add: 17+25"}]
+    asked = service.chats.ask([pane], [hello], ChatOptions(max_new_tokens=8))
+    while (reply := next(asked)[0]).note != "Waiting: 1 question is ahead":
+        assert not reply.done, reply
+    waited.set()
+    assert list(asked)[-1][0].text == "42"
+    done(service, job)
+    assert len(scored) == 6
+    monkeypatch.setattr("space.service.own_device", lambda settings: "cpu")
+    done(service, ask(service, "score"))
+    assert len(scored) == 6
 
 
 def test_a_search_turns_each_group_of_layers_by_itself(service):

@@ -1,5 +1,6 @@
 """What an evaluation makes of a question, with scores out of a few numbers: no model is read."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Quiet:
     def check(self) -> None: ...
 
     def log(self, line: str) -> None: ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass

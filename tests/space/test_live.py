@@ -3,15 +3,23 @@
 import threading
 from contextlib import closing
 from itertools import count
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from evaluation.body import build_body
 from evaluation.loading import load_model
+from merging.cuda import Gpu
 from merging.errors import MergeError
+from merging.live import LiveMerge, need_of
 from merging.recipe import parse_recipe, to_yaml
+from space.demo.hub import MODELS
 from space.film import frames, lambdas
+from space.generate import generate
 from space.live import GONE, NO_MEMORY
+from space.pages.try_it import takes
 from space.reply import ChatOptions
 from space.service import build_service
 from space.settings import Settings
@@ -87,6 +95,18 @@ def test_a_filmstrip_is_the_same_question_to_several_merges(service, tab):
     assert found == [answers(service, tab, one)[0] for one in strip]
 
 
+def test_the_frames_of_a_filmstrip_have_the_same_seed(service, tab):
+    """What is drawn differs by the weights and the seed alone."""
+
+    def film(seed):
+        hot, asked = ChatOptions(3.0, 16, seed, top_p=1.0), [weights(0.7, 0.7), weights(0, 0.7), weights(0.7, 0.7)]
+        return [one.text for one in list(service.ask_live(tab, asked, REVERSE, hot, ADA))[-1]]
+
+    first, other = film(7), film(8)
+    assert first[0] == first[2] != first[1] and other[0] == other[2]
+    assert first != other and first == film(7)
+
+
 def test_the_newest_recipe_wins(service, tab):
     """While another one has the accelerator, two moves come: only the last is made."""
     held, free = threading.Event(), threading.Event()
@@ -119,6 +139,51 @@ def wait_for(what):
     raise AssertionError("it never came")
 
 
+def test_a_move_waits_for_the_answer_that_is_being_written(service, tab, monkeypatch):
+    speaks, goes_on, merges = threading.Event(), threading.Event(), counted_merges(monkeypatch)
+
+    def slowly(*given):
+        speaks.set()
+        assert goes_on.wait(30)
+        generate(*given)
+
+    list(service.live.remerge(tab, ADA.owner, weights(0.7, 0.7)))
+    merges.clear()
+    monkeypatch.setattr("space.live.generate", slowly)
+    asked = service.ask_live(tab, [weights(0.7, 0.7)], REVERSE, GREEDY, ADA)
+    while not speaks.is_set():
+        next(asked)
+    move = service.live.remerge(tab, ADA.owner, weights(0, 0.7))
+    wait_for(lambda: "Waiting" in next(move)[0].note)
+    assert merges == [] and "weight: 0.7" in service.live.made(tab, ADA.owner)[0]
+    goes_on.set()
+    assert list(asked)[-1][0].text == "tomal"
+    assert list(move)[-1][0].error == "" and len(merges) == 1
+    assert service.live.made(tab, ADA.owner)[0] == to_yaml(parse_recipe(weights(0, 0.7)))
+
+
+def test_of_many_quick_moves_one_is_made(service, tab, monkeypatch):
+    monkeypatch.setattr("space.live.SETTLE_SECONDS", 1.0)  # so that ten are quick on any machine
+    merges = counted_merges(monkeypatch)
+    moves = [service.live.remerge(tab, ADA.owner, weights(number / 10, 0.5)) for number in range(1, 11)]
+    for move in moves:
+        next(move)
+    assert [list(move)[-1][0].error for move in moves] == [""] * 10
+    assert len(merges) == 1 and service.live.made(tab, ADA.owner)[0] == to_yaml(parse_recipe(weights(1.0, 0.5)))
+
+
+def counted_merges(monkeypatch):
+    """The recipes that merges are made of from now on."""
+    merge, made = LiveMerge.merge, []
+
+    def counting(self, recipe, *given):
+        made.append(recipe)
+        merge(self, recipe, *given)
+
+    monkeypatch.setattr(LiveMerge, "merge", counting)
+    return made
+
+
 def test_what_cannot_be_live_is_said_and_the_last_merge_stays(service, tab):
     text = recipe("alloy/pocket-reverse", "alloy/pocket-add", method="tsv").replace(
         "    parameters: {weight: 1.0}\n", ""
@@ -137,6 +202,19 @@ def test_a_tab_is_its_owners(service, tab):
     assert answers(service, "another tab", BOTH) == [GONE]
 
 
+def test_two_people_have_a_merge_each_at_once(service, tab):
+    theirs = next(tabs)
+    assert loaded(service, theirs, recipe("alloy/pocket-add"), BOB)[-1][0].error == ""
+    assert set(service.live.sessions) == {tab, theirs}
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
+    add = [{"role": "user", "content": "add: 17+25"}]
+    (reply,) = list(service.ask_live(theirs, [recipe("alloy/pocket-add")], add, GREEDY, BOB))[-1]
+    assert reply.text == "42" and answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
+    held = service.chats.models.reserved_bytes
+    service.live.close_tab(theirs)
+    assert set(service.live.sessions) == {tab} and 0 < service.chats.models.reserved_bytes < held
+
+
 def test_a_person_has_one_merge_in_memory(service, tab):
     other = next(tabs)
     loaded(service, other)
@@ -151,19 +229,40 @@ def test_models_that_do_not_belong_together_are_refused(service):
     assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
 
 
-def test_what_does_not_fit_is_said_before_it_is_read_with_what_would(service):
+def test_what_does_not_fit_is_said_before_it_is_read_with_what_would(service, monkeypatch):
     found = service.check(BOTH, ADA)
-    need = service.live.need(found.plan)
-    assert service.may_not_try(BOTH, found) == ""
-    memory, service.live.memory = service.live.memory, lambda: need + service.settings.spare_memory_bytes - 1
-    try:
-        assert "Try it with 1 of the models, or merge it" in service.may_not_try(BOTH, found)
-        assert "Try it with 1 of the models" in loaded(service, next(tabs))[-1][0].error
-        service.live.memory = lambda: 0
-        assert "0 bytes can be had here. Merge it: that needs 1.00 GB at most" in service.may_not_try(BOTH, found)
-    finally:
-        service.live.memory = memory
+    need = service.may_try(BOTH, found).memory_bytes
+    monkeypatch.setattr(service.live, "memory", lambda: need + service.settings.spare_memory_bytes - 1)
+    monkeypatch.setattr(service.live, "disk", lambda: 0)
+    with pytest.raises(MergeError, match="Try it with 1 of the models, or merge it"):
+        service.may_try(BOTH, found)
+    assert "Try it with 1 of the models" in loaded(service, next(tabs))[-1][0].error
+    monkeypatch.setattr(service.live, "memory", lambda: 0)
+    with pytest.raises(MergeError, match=r"0 bytes can be had here\. Merge it: that needs 1\.00 GB at most"):
+        service.may_try(BOTH, found)
     assert service.live.sessions == {} and not list(service.live.scratch.glob("*"))
+
+
+def test_models_that_do_not_fit_are_kept_on_disk_and_the_merge_is_the_same(service, monkeypatch):
+    found, tab = service.check(BOTH, ADA), next(tabs)
+    need = need_of(found.plan, service.settings.cores)
+    room = need.without_models + service.settings.spare_memory_bytes
+    monkeypatch.setattr(service.live, "memory", lambda: room)
+    fit = service.may_try(BOTH, found)
+    assert (fit.memory_bytes, fit.disk_bytes) == (need.without_models, need.models) and 0 < fit.seconds < 1
+    assert "kept on disk while you try: " in takes(fit)
+    assert loaded(service, tab)[-1][0].error == ""
+    session = service.live.sessions[tab]
+    assert session.live.held.on_disk and session.nbytes == need.without_models == service.chats.models.reserved_bytes
+    assert answers(service, tab, weights(0.7, 0.7), weights(0, 0.7))[0] == "tomal"
+    service.live.close_tab(tab)
+    monkeypatch.setattr(service.live, "memory", lambda: room - 1)
+    with pytest.raises(MergeError, match="Trying it takes"):
+        service.may_try(BOTH, found)
+    monkeypatch.setattr(service.live, "memory", lambda: room)
+    monkeypatch.setattr("merging.live.DISK_SPEED", 1e4)  # too slow to follow a slider
+    with pytest.raises(MergeError, match="Trying it takes"):
+        service.may_try(BOTH, found)
 
 
 def test_a_tab_that_is_closed_while_it_loads_leaves_nothing(service):
@@ -208,6 +307,66 @@ def test_frames_move_one_lambda_or_all_or_the_place_between_two():
         frames(karcher)
     with pytest.raises(MergeError, match="not one number"):
         frames(parse_recipe(weights("[0, 1]", 1)))
+
+
+def test_where_memory_runs_out_all_that_can_leaves_and_the_answer_comes(service, tab, monkeypatch):
+    ties = recipe("alloy/pocket-reverse", "alloy/pocket-add", method="ties") + "parameters: {density: 0.5}\n"
+    expected, models = answers(service, tab, ties), service.chats.models
+    starved: list[Any] = []
+    with models.borrowed(MODELS / "alloy" / "pocket-add"):
+        pass
+    recall = service.live.sessions[tab].live.recall
+    assert models.idle_bytes() and recall.totals
+
+    def scarce(*given):
+        if not starved:
+            starved.append(given)
+            raise torch.OutOfMemoryError
+        generate(*given)
+
+    monkeypatch.setattr("space.live.generate", scarce)
+    assert answers(service, tab, ties) == expected and starved
+    assert not models.kept and not service.live.sessions[tab].live.recall.totals
+
+
+def test_what_does_not_fit_a_gpu_answers_by_the_cpu(service, monkeypatch):
+    tab, places = next(tabs), []
+
+    def build(plan, checkpoints, folder, device, **more):
+        places.append(device)
+        if device != "cpu":
+            raise torch.OutOfMemoryError
+        return build_body(plan, checkpoints, folder, device, **more)
+
+    monkeypatch.setattr("space.live.own_device", lambda settings: "cuda")
+    monkeypatch.setattr("space.live.build_body", build)
+    assert loaded(service, tab)[-1][0].error == ""
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"] and places == ["cuda", "cpu"]
+    service.live.close_tab(tab)
+
+
+def test_where_a_gpu_has_room_the_merge_is_made_in_the_memory_that_it_computes_with(service, monkeypatch):
+    """Torch's CPU stands in for it. Where its memory runs out after all, the models leave it."""
+    tab = next(tabs)
+    starved: list[Any] = []
+    monkeypatch.setattr("space.live.roomy_gpu", lambda settings, plan: Gpu("cpu"))
+    assert loaded(service, tab)[-1][0].error == ""
+    session = service.live.sessions[tab]
+    body, mine = session.body, {tensor.data_ptr() for tensor in session.body.model.state_dict().values()}
+    assert body.copies == () and {one.data_ptr() for one in body.memory.values()} <= mine
+    assert answers(service, tab, weights(0.7, 0.7), weights(0, 0.7))[0] == "tomal"
+
+    def scarce(*given):
+        if not starved:
+            starved.append(given)
+            raise torch.OutOfMemoryError
+        generate(*given)
+
+    monkeypatch.setattr("space.live.generate", scarce)
+    session.device = "cuda"  # as that of a real one is called
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"] and starved
+    assert session.device == session.live.held.device.name == "cpu" and isinstance(session.live.held.memory, np.ndarray)
+    service.live.close_tab(tab)
 
 
 def test_an_answer_without_memory_says_so(service, tab, monkeypatch):

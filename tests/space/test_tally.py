@@ -3,6 +3,8 @@ import pytest
 from merging.errors import MergeError
 from space.blind import note, shuffled, votable
 from space.conversation import answered
+from space.pages.seats import arranged
+from space.panes import Choice
 from space.reply import Reply
 from space.tally import ENOUGH, Tally, card_section, summary, tally, wilson, with_section
 from space.votes import Vote, Votes
@@ -73,6 +75,15 @@ def test_only_what_both_answered_can_be_voted_on():
 
 def test_the_order_is_drawn_anew():
     assert {tuple(shuffled("ab")) for _ in range(100)} == {("a", "b"), ("b", "a")}
+
+
+def test_a_blind_pane_shows_what_was_shuffled_and_nothing_of_who_it_is(monkeypatch):
+    choices = [Choice("Merge", "merge", "job"), Choice("a/b", "parent", "a/b@1", row=1)]
+    monkeypatch.setattr("space.blind.shuffled", lambda labels: [*reversed(labels)])
+    labels, said, *rest = arranged(choices, ["Merge", "a/b"], True, ())
+    assert (labels, said) == (["a/b", "Merge"], ())
+    assert not any(name in str(rest) for name in ("Merge", "a/b", "merged", "c1"))
+    assert arranged(choices, ["Merge", "a/b"], False, ())[0] == ["Merge", "a/b"]
 
 
 def test_votes_are_kept_for_their_owner_beside_the_jobs(tmp_path):

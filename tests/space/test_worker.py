@@ -9,6 +9,7 @@ import pytest
 from merging.errors import Kept, MergeError, SignedOut
 from space import worker
 from space.jobs import Jobs
+from space.turns import Turns, no_turn
 from space.worker import context, run_apart, serve
 
 
@@ -41,12 +42,26 @@ def broken(job, report):
     return 1 / 0
 
 
+def uses_the_accelerator(job, report):
+    report.progress(1, 4, "begins")
+    with report.turn():
+        report.log("has it")
+        while not (report.folder / "enough").exists():
+            time.sleep(0.01)
+    return {}
+
+
+def dies_with_the_accelerator(job, report):
+    with report.turn():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture
 def jobs(tmp_path):
     made = []
 
-    def make(task):
-        made.append(Jobs(tmp_path / "journal.sqlite", lambda job, report: run_apart(task, job, report)))
+    def make(task, turn=no_turn):
+        made.append(Jobs(tmp_path / "journal.sqlite", lambda job, report: run_apart(task, job, report, turn)))
         return made[-1]
 
     yield make
@@ -92,6 +107,48 @@ def test_a_process_that_dies_again_and_again_is_given_up(jobs):
     job = queue.wait(submit(queue).id, 60)
     assert job.state == "failed" and "was killed, perhaps for want of memory" in job.error
     assert len(queue.log(job.id, "ada")) == worker.DEATHS - 1
+
+
+def waiting_for(queue, job, *, detail):
+    while (now := queue.get(job.id, "ada")).detail != detail:
+        assert now.active, now.error
+        time.sleep(0.01)
+
+
+def test_it_waits_for_its_turn_and_others_for_it(jobs):
+    turns = Turns()
+    ahead: list[int] = []
+    queue = jobs(uses_the_accelerator, turns.turn)
+    with turns.turn(ahead.append):
+        job = submit(queue)
+        waiting_for(queue, job, detail="Waiting for the accelerator: 1 ahead")
+        assert queue.log(job.id, "ada") == [] and queue.get(job.id, "ada").done_bytes == 1
+    while not queue.log(job.id, "ada"):
+        time.sleep(0.01)
+
+    def wait(number):
+        ahead.append(number)
+        (queue.folder(job.id) / "enough").touch()
+
+    with turns.turn(wait):
+        assert ahead[0] == 1
+    assert queue.wait(job.id, 10).state == "done" and not turns.line
+
+
+def test_who_is_cancelled_while_it_waits_leaves_the_line(jobs):
+    turns = Turns()
+    queue = jobs(uses_the_accelerator, turns.turn)
+    with turns.turn(lambda ahead: None):
+        job = submit(queue)
+        waiting_for(queue, job, detail="Waiting for the accelerator: 1 ahead")
+        queue.cancel(job.id, "ada")
+        assert queue.wait(job.id, 10).state == "cancelled" and len(turns.line) == 1
+
+
+def test_a_process_that_dies_gives_its_turn_back(jobs):
+    turns = Turns()
+    queue = jobs(dies_with_the_accelerator, turns.turn)
+    assert queue.wait(submit(queue).id, 60).state == "failed" and not turns.line
 
 
 def test_a_bug_is_logged_and_not_shown(jobs, caplog):

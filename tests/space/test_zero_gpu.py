@@ -13,9 +13,12 @@ import torch
 from evaluation.loading import weight_bytes
 from space.chat import ChatOptions, Chats, Pane
 from space.ensemble import ensemble
+from space.live import ON_CPU
 from space.models import Models
-from space.settings import read_settings
+from space.service import build_service
+from space.settings import Settings, read_settings
 from space.zero_gpu import MOST_SECONDS, Order, borrowed_gpu, seconds
+from tests.space.conftest import ADA, BOTH, quick_hub
 from tests.space.tiny import make_model
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -98,6 +101,21 @@ def test_who_leaves_gives_the_gpu_back(folders, tmp_path, lent):
     with chats.turns.turn(lambda ahead: None):  # comes when the other has ended
         assert not multiprocessing.active_children()
     chats.models.close()
+
+
+def test_a_merge_in_memory_answers_by_the_cpu_and_says_so(pocket_hub, tmp_path, lent, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # as `spaces` has it
+    settings = Settings(tmp_path / "home", zero_gpu=True, device="cpu", threads=2, chat_memory_bytes=10**9)
+    service, text = build_service(settings, hub_for=quick_hub), BOTH.replace("1.0", "0.7")
+    try:
+        *_, (loaded,) = service.load_live("tab", text, ADA)
+        asked = [{"role": "user", "content": "reverse: lamot"}]
+        *_, (reply,) = service.ask_live("tab", [text], asked, ChatOptions(max_new_tokens=16), ADA)
+        assert (loaded.error, reply.error, reply.text, reply.note) == ("", "", "tomal", ON_CPU)
+        body = service.live.sessions["tab"].body
+        assert body and body.model.device.type == "cpu" and lent == []
+    finally:
+        service.close()
 
 
 def test_what_is_asked_for_grows_with_the_work_and_has_an_end(folders):
