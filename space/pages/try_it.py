@@ -31,6 +31,7 @@ LOADING = view.empty("Loading", "Opening the models.", busy=True)
 LEFT = view.empty("The merge has left memory", "Load it again to go on; your recipe is as you left it.")
 MANY: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}  # the newest wins: see LiveMerges.remerge
 HIDDEN, SHOWN = gr.update(visible=False), gr.update(visible=True)
+AGAIN = gr.update(visible=True, value="Load it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +181,31 @@ class Live:
     def remerge(
         self, request: gr.Request, token: Token, text: str, is_live: bool, turns: list[Turn]
     ) -> Iterator[list[Any]]:
-        """The recipe has changed: make its merge. Says nothing where the next change comes first."""
+        """The recipe has changed: make its merge. Says nothing where the next change comes first.
+
+        Where that cannot be, as with a model more, the button loads what the recipe asks for now.
+        """
         if not is_live:
-            yield [gr.skip()] * 3
+            yield [gr.skip()] * 4
             return
         try:
             wanted = to_yaml(parse_recipe(text))
             viewer, reply = self.desk.viewer(request, token), Reply("")
-            yield [in_memory(wanted, None), talk(turns, wanted), gr.skip()]
+            yield [in_memory(wanted, None), talk(turns, wanted), gr.skip(), gr.skip()]
             for (reply,) in self.desk.service.live.remerge(tab_of(request), viewer.owner, wanted):
                 if reply.note:
-                    yield [in_memory(wanted, None, reply.note), gr.skip(), gr.skip()]
-            if reply.error:
-                raise MergeError(reply.error)
+                    yield [in_memory(wanted, None, reply.note), gr.skip(), gr.skip(), gr.skip()]
             made = self.made(request, token)
         except MergeError as e:
-            yield [in_memory("", None, error=str(e)), gr.skip(), gr.skip()]
+            yield [in_memory("", None, error=str(e)), gr.skip(), gr.skip(), gr.skip()]
+            return
+        if reply.error:
+            yield [in_memory("", None, error=reply.error), gr.skip(), gr.skip(), AGAIN]
             return
         if made and made[0] == wanted:
-            yield [in_memory(*made), talk(turns, wanted), which_moves(wanted)]
+            yield [in_memory(*made), talk(turns, wanted), which_moves(wanted), HIDDEN]
         else:
-            yield [gr.skip()] * 3
+            yield [gr.skip()] * 4
 
     def answer(
         self,
@@ -300,7 +305,7 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) 
     """The event after which a merge may be in memory, and those after which the recipe, gathered, is what somebody has
     decided to merge."""
     live = Live(desk)
-    remerged = [stage.status, stage.talk, stage.which]
+    remerged = [stage.status, stage.talk, stage.which, stage.load]
     given = [recipe.yaml, stage.is_live, stage.turns]
     begun = stage.load.click(begin_loading, None, stage.loading[:3], **QUICK)
     loads = begun.then(**recipe.gathering).then(live.load, recipe.gathered, stage.loading, **QUEUED)
@@ -308,13 +313,13 @@ def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) 
     stage.cancel.click(live.leave, None, stage.loading, cancels=loads, **QUICK)
     stage.leave.click(live.leave, None, stage.loading, **QUICK)
     recipe.yaml.change(live.remerge, given, remerged, **MANY)
-    wire_questions(stage, live, recipe)
+    wire_questions(stage, live, recipe, remerged)
     stage.beside.click(lambda: gr.Tabs(selected="chat"), None, shared.tabs, **QUICK)
     fills = [keep.click(keeping(n), stage.filmed, recipe.all, **QUICK) for n, keep in enumerate(stage.keeps)]
     return loads, [recipe.gathered_on(stage.keep.click), *map(recipe.gathered_after, fills)]
 
 
-def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:
+def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn, remerged: list[Any]) -> None:
     """What is typed, the suggestions and the filmstrip: ask, and give the button back."""
     told, buttons = [recipe.gathered, *stage.options], [stage.send, stage.stop]
     asked: list[tuple[Any, Any, Any]] = [(t, begin, stage.prompt) for t in (stage.send.click, stage.prompt.submit)]
@@ -337,9 +342,8 @@ def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn) -> None:
     )  # fmt: skip
     for answer in answers:
         answer.then(ended, None, buttons, **QUICK)
-    answers[-1].then(  # back to the merge of the recipe
-        live.remerge, [recipe.yaml, stage.is_live, stage.turns], [stage.status, stage.talk, stage.which], **MANY
-    )
+    back = [recipe.yaml, stage.is_live, stage.turns]
+    answers[-1].then(live.remerge, back, remerged, **MANY)  # to the merge of the recipe
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
     stage.clear.click(lambda: [[], talk([], "")], None, [stage.turns, stage.talk], cancels=answers, **QUICK).then(
         ended, None, buttons, **QUICK

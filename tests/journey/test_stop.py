@@ -61,18 +61,21 @@ def book(page: Page) -> None:
     page.locator("#book-run").click()
 
 
-def trial(page: Page) -> None:
-    example(page, "Two skills in one", "alloy/pocket-add")
+def loaded(page: Page) -> None:
+    """Another recipe than that of the job that is open, so that one sees when it has come."""
+    example(page, "Two in each other's way", "alloy/pocket-double")
     check(page)
     load(page)
+
+
+def trial(page: Page) -> None:
+    loaded(page)
     page.locator("#try-prompt textarea").fill("reverse: lamot")
     page.locator("#try-send").click()
 
 
 def filmstrip(page: Page) -> None:
-    example(page, "Two skills in one", "alloy/pocket-add")
-    check(page)
-    load(page)
+    loaded(page)
     page.locator("#try-prompt textarea").fill("reverse: lamot")
     page.locator("#film-make").click()
 

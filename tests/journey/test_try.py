@@ -104,6 +104,8 @@ def test_what_stands_in_the_way_of_a_kept_merge_is_said_and_nothing_is_merged(
     page.get_by_label("Model 2", exact=True).first.press("Tab")
     expect(page.locator(".summary")).to_contain_text("pocket-stranger")
     page.get_by_role("tab", name="Try").click()
+    expect(page.locator("#try-status")).to_contain_text("pocket-stranger is not in memory")
+    expect(page.locator("#try-load")).to_have_text("Load it again")
     page.locator("#try-keep").click()
     expect(page.locator("#verdict")).to_contain_text("Do not merge", timeout=LONG)
     expect(page.locator("#check-cancel")).to_be_hidden()
@@ -111,6 +113,19 @@ def test_what_stands_in_the_way_of_a_kept_merge_is_said_and_nothing_is_merged(
     check(page)  # by the end of which a merge would have been asked for
     expect(page.locator("#merge-why-not")).to_have_text("")
     assert [job.id for job in service.jobs(Viewer("local"))] == [job.id for job in before]
+
+
+def test_a_model_more_is_loaded_at_a_click(page: Page):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    load(page)
+    page.get_by_label("Model 2", exact=True).first.fill("alloy/pocket-double")
+    page.get_by_label("Model 2", exact=True).first.press("Tab")
+    expect(page.locator("#try-status")).to_contain_text("pocket-double is not in memory", timeout=LONG)
+    page.locator("#try-load").click()
+    expect(page.locator("#try-status")).to_contain_text("pocket-double 0.7", timeout=LONG)
+    expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
+    expect(page.locator("#try-load")).to_be_hidden()
 
 
 def test_a_merge_leaves_memory_with_its_tab(browser: Browser, address: str, service: Service):

@@ -87,9 +87,9 @@ class FilledMeanwhile(Room):
         self.disk = none_free
 
 
-def test_a_merge_that_meets_the_mark_stops_and_leaves_nothing(make):
+def test_a_merge_that_meets_the_mark_stops_and_leaves_nothing(make, monkeypatch):
+    monkeypatch.setattr("space.tasks.Room", FilledMeanwhile)
     service = make()
-    service.queue.run.__self__.room = FilledMeanwhile(service.settings)  # of the tasks, which go to the process
     job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
     assert job.state == "failed"
     assert "The disk here has 0 bytes left" in job.error
