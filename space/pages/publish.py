@@ -200,7 +200,11 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
     changes = [stage.owner.change, stage.name.change, stage.seen.change]
-    gr.on(changes, publisher.name_button, [shared.finished, *where], [stage.button, stage.why_not], **QUICK)
+    settled = gr.on(changes, None, None, None, js="() => []", api_visibility="private")  # not between owner and name
+    settled.then(
+        publisher.name_button, [shared.finished, *where], [stage.button, stage.why_not],
+        trigger_mode="always_last", **QUICK,
+    )  # fmt: skip
     shared.states.change(publisher.follow_button, [shared.finished, *where], stage.button, **QUICK)
     stage.verify.click(publisher.verify, [shared.job, shared.publication], [stage.verify, shared.timer], **QUICK)
     named, cards = [shared.finished, stage.owner, stage.name, stage.license], [stage.card, stage.preview, stage.written]
