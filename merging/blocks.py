@@ -109,8 +109,8 @@ class Piece:
     def widen(self, begins: Sequence[int], begin: int, end: int) -> Array:
         job = self.job
         begins = [at + begin * size for at, size in zip(begins, job.sizes, strict=True)]
-        alike = job.step.granularity == "element"
-        return job.device.widen(self.buffers, begins, end - begin, job.dtypes, alike=alike)
+        by_parts = job.step.granularity in ("element", "matrix")
+        return job.device.widen(self.buffers, begins, end - begin, job.dtypes, by_parts=by_parts)
 
     def check(self, largest: float) -> None:
         if math.isinf(largest):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from merging.errors import MergeError
 from merging.header import DTYPE_BITS, TensorInfo
+from merging.methods.matrices import PANEL, SQUARES, STRETCHES
 from merging.methods.spec import Granularity, Shape
 from merging.reading import share
 
@@ -19,7 +20,6 @@ IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves
 ALIGNED = 64  # elements: where the next input begins in a set
 SPARE = 64  # bytes before it, by which it may be moved
-PANEL = 2**21  # elements of a matrix that are multiplied with another at once
 COUNT_BYTES = 4 * 8 * 65_536  # what a measure may keep of a block for one model: two counts, and their totals
 
 
@@ -90,6 +90,7 @@ def make_budget(
         measures=measures,
         gpu=gpu,
         side=max((min(tensors[name][0].shape) for name in tensors if cuts[name] == "matrix"), default=0),
+        as_stored=not gpu and all(i.dtype == "BF16" for inputs in tensors.values() for i in inputs),
         in_flight=IN_FLIGHT if unit <= GRAINS * GRAIN else 1,  # a whole tensor does not wait in memory
     )
     largest = max(inputs[0].numel for inputs in tensors.values())
@@ -120,13 +121,15 @@ class Need:
     measures: bool
     gpu: bool
     side: int  # the shorter one of the largest matrix, where matrices are computed as such; else 0
+    as_stored: bool  # matrices are widened by stretches of rows
     in_flight: int
 
     def scratch(self, grains: int) -> int:
         """For computing: a grain of every model as float32 and what is made of it, and the counts of a measure."""
         computed = self.unit * (grains if self.gpu else 1)
-        if self.side:  # besides, square matrices in float64, and a stretch of every model
-            return computed * 4 * (self.models + 1) + 8 * self.side**2 * (2 * self.models + 6) + 8 * PANEL * self.models
+        if self.side:
+            wide = computed * 4 * (1 if self.as_stored else 1 + self.models)
+            return wide + 8 * self.side**2 * SQUARES + 8 * max(PANEL, self.side) * (self.models + STRETCHES)
         return computed * 4 * (8 + 6 * self.models) + (COUNT_BYTES * self.models if self.measures else 0)
 
     def outputs(self, grains: int) -> int:

@@ -48,7 +48,7 @@ class Gpu:
                 ) from None
 
     def widen(
-        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
+        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, by_parts: bool = False
     ) -> Array:
         there = []
         for begin, dtype in zip(begins, dtypes, strict=True):

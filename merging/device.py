@@ -41,11 +41,11 @@ class Device(Protocol):
         ...
 
     def widen(
-        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
+        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, by_parts: bool = False
     ) -> Array:
         """So many elements of several tensors, each from its byte of the buffer on, as float32 [n, m].
 
-        Where all elements are treated `alike`, what comes may stand for such an array (stored.py).
+        Where it is used `by_parts`, what comes may stand for such an array (stored.py).
         """
         ...
 
@@ -82,9 +82,9 @@ class Cpu:
         return nullcontext()
 
     def widen(
-        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, alike: bool = False
+        self, buffer: Bytes, begins: Sequence[int], count: int, dtypes: Sequence[str], *, by_parts: bool = False
     ) -> Array:
-        if alike and set(dtypes) == {"BF16"}:
+        if by_parts and set(dtypes) == {"BF16"}:
             store = Store(buffer.view(np.uint16), np.array(begins, np.int64) // 2, count, grain=GRAIN)
             return store.rows  # type: ignore[return-value]
         wide = np.empty((len(begins), count), np.float32)

@@ -173,7 +173,7 @@ def is_finite(block: Bytes, dtype: str) -> bool:
     if dtype not in FLOATS:
         return True
     count = len(block) * 8 // DTYPE_BITS[dtype]
-    return not math.isinf(Cpu().largest(Cpu().widen(block, [0], count, [dtype], alike=True)))
+    return not math.isinf(Cpu().largest(Cpu().widen(block, [0], count, [dtype], by_parts=True)))
 
 
 # What has been read, as the source of a checkpoint.

@@ -181,8 +181,8 @@ class Part:
     def widened(self, begin: int, end: int) -> Block:
         work, step = self.work, self.work.step
         begins = [place + begin * size for place, size in zip(work.places, work.sizes, strict=True)]
-        dtypes, alike = [i.dtype for i in step.inputs], step.granularity == "element"
-        return work.block(work.device.widen(work.memory, begins, end - begin, dtypes, alike=alike), begin)
+        dtypes, by_parts = [i.dtype for i in step.inputs], step.granularity == "element"
+        return work.block(work.device.widen(work.memory, begins, end - begin, dtypes, by_parts=by_parts), begin)
 
     def measure(self, look: Pass) -> Found:
         return look(looked_at(self.grains(), lambda stretches: (self.widened(*stretch) for stretch in stretches)))

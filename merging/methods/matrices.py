@@ -12,9 +12,13 @@ same machine, not on any.
 What is no matrix, and lookup tables (embeddings and heads, whose one side is the vocabulary), get the mean of the task
 vectors, as the authors' code does with all but the matrices of layers. Unlike that code: directions that are not there
 (a LoRA has few) are left out, and directions of several models that are the same count once.
+
+Besides the inputs as they are stored and what comes out, a method keeps SQUARES matrices of the shorter side at most,
+and STRETCHES stretches of rows besides one of every model.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -22,11 +26,14 @@ import numpy as np
 from merging.methods.arrays import Array
 from merging.methods.parts import add_changes
 from merging.methods.spec import Fraction, method
+from merging.methods.stored import Row
 from merging.methods.task_vectors import Lambda
 
 NO_VALUE = 1e-5  # of the largest singular value
 SAME_DIRECTION = 1e-3  # of the largest singular value of a frame of unit vectors
-PANEL = 2**21  # elements of a stretch of rows
+PANEL = 2**19  # elements of a stretch of rows
+SQUARES = 9  # float64 matrices of the shorter side in memory at once, of which four are eigh's
+STRETCHES = 6  # and stretches of rows in float64, besides those of the models
 
 Wide: TypeAlias = Any  # float64, numpy's or torch's
 Rows = Callable[[list[Wide]], Wide]  # from the same rows of every model's change
@@ -41,43 +48,97 @@ def library(array: Array) -> Any:
     return torch
 
 
-def mean_change(base: Array, models: Array, lambda_: float) -> Array:
-    return add_changes(base, models, [lambda_ / len(models)] * len(models))
+def mean_change(base: Array, models: Array, lambda_: float, row: int, *, is_matrix: bool) -> Array:
+    by = lambda_ / len(models)
+    if is_matrix:
+        return add_rows(base, models, row, lambda deltas: by * total(deltas))
+    return add_changes(base, models, [by] * len(models))
 
 
-def upright(tensor: Array, row: int) -> Array:
+def as_is(base: Array, models: Array, row: int) -> Array:
+    return add_rows(base, models, row, lambda deltas: -0.0)  # which changes no number, nor the sign of zero
+
+
+def upright(tensor: Any, row: int) -> Any:
     """A matrix as rows of its shorter side."""
     matrix = tensor.reshape(-1, row)
     return matrix.T if len(matrix) < row else matrix
 
 
+def stretch(tensor: Array | Row, row: int, rows: slice) -> Wide:
+    """Some rows of the upright matrix, in float64."""
+    if isinstance(tensor, Row):
+        halves = upright(tensor.halves, row)[rows]
+        return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+    lib = library(tensor)
+    return lib.asarray(upright(tensor, row)[rows], dtype=lib.float64)
+
+
 def changes(base: Array, models: Array, row: int) -> Iterator[tuple[slice, list[Wide]]]:
     """The changes of all models, some rows at a time."""
-    lib, start, ends = library(base), upright(base, row), [upright(m, row) for m in models]
-    step = max(1, PANEL // start.shape[1])
-    for at in range(0, len(start), step):
+    if isinstance(base, Row):
+        base.store.settle()  # no matrix is taken apart before its numbers are known to be finite
+    narrow, long = shape_of(base, row)
+    step = max(1, PANEL // narrow)
+    for at in range(0, long, step):
         rows = slice(at, at + step)
-        before = lib.asarray(start[rows], dtype=lib.float64)
-        yield rows, [lib.asarray(end[rows], dtype=lib.float64) - before for end in ends]
+        before = stretch(base, row, rows)
+        yield rows, [minus(stretch(model, row, rows), before) for model in models]
+
+
+def minus(ends: Wide, before: Wide) -> Wide:
+    ends -= before
+    return ends
+
+
+def shape_of(tensor: Array | Row, row: int) -> tuple[int, int]:
+    """The shorter side of a matrix, and the longer one."""
+    column = len(tensor) // row
+    return min(row, column), max(row, column)
 
 
 def product(base: Array, models: Array, row: int, left: Rows, right: Rows | None = None) -> Wide:
     """left^T right over all rows; left^T left where there is no right."""
-    total: Wide = 0
+    total: Wide = None
     for _, deltas in changes(base, models, row):
         found = left(deltas)
-        total = total + found.T @ (found if right is None else right(deltas))
+        part = found.T @ (found if right is None else right(deltas))
+        if total is None:
+            total = part
+        else:
+            total += part
     return total
 
 
 def add_rows(base: Array, models: Array, row: int, change: Rows) -> Array:
     """The base with the change added, rounded once."""
-    lib = library(base)
-    found = lib.empty_like(base)
-    merged, start = upright(found, row), upright(base, row)
+    found = np.empty(len(base), np.float32) if isinstance(base, Row) else library(base).empty_like(base)
+    merged = upright(found, row)
     for rows, deltas in changes(base, models, row):
-        merged[rows] = lib.asarray(start[rows] + change(deltas), dtype=lib.float32)
+        merged[rows] = stretch(base, row, rows) + change(deltas)
     return found  # type: ignore[no-any-return]
+
+
+def total(deltas: list[Wide]) -> Wide:
+    return sum(deltas[1:], deltas[0])
+
+
+def model_of(i: int) -> Rows:
+    return lambda deltas: deltas[i]
+
+
+def beside(parts: list[Wide]) -> Wide:
+    """As columns of one matrix."""
+    return library(parts[0]).concatenate(parts, -1)
+
+
+def joined(parts: list[tuple[Wide, Wide]]) -> tuple[Wide, Wide, list[slice]]:
+    """Directions of several, side by side; their values; and where those of each are. The parts are let go."""
+    ends = list(accumulate(len(values) for _, values in parts))
+    places = [slice(end - len(values), end) for end, (_, values) in zip(ends, parts, strict=True)]
+    found = beside([right for right, _ in parts]), beside([values for _, values in parts])
+    parts.clear()
+    return *found, places
 
 
 def directions(gram: Wide, most: int, largest: float | None = None) -> tuple[Wide, Wide]:
@@ -87,7 +148,12 @@ def directions(gram: Wide, most: int, largest: float | None = None) -> tuple[Wid
     values = lib.sqrt(squares.clip(0))
     floor = NO_VALUE * (float(values[-1]) if largest is None else largest)
     first = len(values) - min(most, int((values > floor).sum()))
-    return vectors[:, first:], values[first:]
+    return part_of(vectors, first), values[first:]
+
+
+def part_of(vectors: Wide, first: int) -> Wide:
+    """The last columns, without keeping the others in memory."""
+    return beside([vectors[:, first:]]) if first else vectors
 
 
 def to_orthogonal(gram: Wide) -> Wide:
@@ -115,26 +181,24 @@ def tsv(base: Array, models: Array, row: int, is_matrix: bool, *, lambda_: Lambd
     matrix get the mean of the changes.
 
     Singular values of at most 1e-5 of a change's largest count as zero; kept vectors that are the same in several
-    models count once. A whole matrix of every model is in memory at a time.
+    models count once. A whole matrix of every model is in memory at a time, as
+    it is stored where that is bfloat16.
     """
-    lib, count = library(base), len(models)
-    share = min(row, len(base) // row) // count if is_matrix else 0
+    count = len(models)
+    share = min(shape_of(base, row)) // count if is_matrix else 0
     if share == 0 or count == 1:
-        return mean_change(base, models, lambda_)
+        return mean_change(base, models, lambda_, row, is_matrix=is_matrix)
 
-    def own(i: int) -> Rows:
-        return lambda deltas: deltas[i]
-
-    kept = [directions(product(base, models, row, own(i)), share) for i in range(count)]
-    right, values = (lib.concatenate(part, -1) for part in zip(*kept, strict=True))
+    own = [model_of(i) for i in range(count)]
+    right, values, places = joined([directions(product(base, models, row, change), share) for change in own])
     if not len(values):
-        return base
+        return as_is(base, models, row)
 
     def left(deltas: list[Wide]) -> Wide:
-        return lib.concatenate([d @ v / s for d, (v, s) in zip(deltas, kept, strict=True)], -1)
+        return beside([change(deltas) @ right[:, at] / values[at] for change, at in zip(own, places, strict=True)])
 
-    from_left = to_orthogonal(product(base, models, row, left))
-    change = from_left * (lambda_ * values) @ to_orthogonal(right.T @ right) @ right.T
+    from_left = to_orthogonal(product(base, models, row, left)) * (lambda_ * values)
+    change = from_left @ (to_orthogonal(right.T @ right) @ right.T)
     return add_rows(base, models, row, lambda deltas: left(deltas) @ change)
 
 
@@ -144,19 +208,15 @@ def iso_c(base: Array, models: Array, row: int, is_matrix: bool, *, lambda_: Lam
 
     The paper's algorithm, whose alpha is lambda: it searches for it on held-out data. All singular values of the sum of
     the task vectors are replaced by their mean, over those that are not zero (more than 1e-5 of the largest). A table
-    and what is no matrix get the mean of the changes. A whole matrix of every model is in memory at a time.
+    and what is no matrix get the mean of the changes. In memory at a time: as for tsv.
     """
     if not is_matrix:
-        return mean_change(base, models, lambda_)
-    right, values = directions(product(base, models, row, total), min(row, len(base) // row))
+        return mean_change(base, models, lambda_, row, is_matrix=False)
+    right, values = directions(product(base, models, row, total), min(shape_of(base, row)))
     if not len(values):
-        return base
+        return as_is(base, models, row)
     change = lambda_ * values.mean() * (right / values @ right.T)
     return add_rows(base, models, row, lambda deltas: total(deltas) @ change)
-
-
-def total(deltas: list[Wide]) -> Wide:
-    return sum(deltas[1:], deltas[0])
 
 
 @method("Iso-CTS", paper="https://arxiv.org/abs/2502.04959", granularity="matrix")
@@ -179,42 +239,52 @@ def iso_cts(
     and the right ones too; all singular values by their mean, over those that are not zero. One model alone, or
     fraction 1, is iso_c. A table and what is no matrix get the mean of the changes.
 
-    Zero is what is at most 1e-5 of the largest singular value of the sum, or of the model's own task vector. A whole
-    matrix of every model is in memory at a time.
+    Zero is what is at most 1e-5 of the largest singular value of the sum, or of the model's own task vector. In
+    memory at a time: as for tsv.
     """
-    lib, count = library(base), len(models)
-    rank = min(row, len(base) // row) if is_matrix else 0
+    count = len(models)
+    rank = min(shape_of(base, row)) if is_matrix else 0
     own = min(round((rank - int(rank * common_space_fraction)) / count), rank // count)
     if own == 0 or count == 1:
         return iso_c(base, models, row, is_matrix, lambda_=lambda_)
 
     common, strength = directions(product(base, models, row, total), rank - own * count)
+    of_shared = common / strength
+    is_wide = len(base) // row < row  # taken as its transpose, whose right space is the left one
 
     def shared(deltas: list[Wide]) -> Wide:
-        return total(deltas) @ (common / strength)
+        return total(deltas) @ of_shared
 
-    def whole(i: int) -> Rows:
-        return lambda deltas: deltas[i]
+    def apart(i: int) -> tuple[Wide, Wide, Wide]:
+        """Of what the i-th model changed outside the left space of the sum: values, and what makes the left vectors
+        of its change and of those shared."""
+        change, lib = model_of(i), library(common)
+        inside = common @ common.T if is_wide else product(base, models, row, shared, change)
 
-    def rest(i: int) -> Rows:
-        if len(base) // row < row:  # taken as its transpose, whose right space is the left one
-            return lambda deltas: deltas[i] - deltas[i] @ common @ common.T
-        inside = product(base, models, row, shared, whole(i))
-        return lambda deltas: deltas[i] - shared(deltas) @ inside
+        def rest(deltas: list[Wide]) -> Wide:
+            return change(deltas) - (change(deltas) if is_wide else shared(deltas)) @ inside
 
-    rests = [rest(i) for i in range(count)]
-    largest = [
-        float(lib.linalg.eigvalsh(product(base, models, row, whole(i)))[-1].clip(0)) ** 0.5 for i in range(count)
-    ]
-    kept = [directions(product(base, models, row, r), own, most) for r, most in zip(rests, largest, strict=True)]
-    right, values = (lib.concatenate(part, -1) for part in zip(*kept, (common, strength), strict=True))
+        gram = product(base, models, row, change)
+        largest = float(lib.linalg.eigvalsh(gram)[-1].clip(0)) ** 0.5
+        del gram
+        right, values = directions(product(base, models, row, rest), own, largest)
+        return right, values, inside @ (right / values)
+
+    parts = [apart(i) for i in range(count)]
+    right, values, places = joined([(mine, by) for mine, by, _ in parts] + [(common, strength)])
     if not len(values):
-        return base
+        return as_is(base, models, row)
+    outside = [less for *_, less in parts]
+    del parts
 
     def left(deltas: list[Wide]) -> Wide:
-        mine = [r(deltas) @ v / s for r, (v, s) in zip(rests, kept, strict=True)]
-        return lib.concatenate([*mine, shared(deltas)], -1)
+        both = shared(deltas)
+        mine = [
+            deltas[i] @ (right[:, at] / values[at]) - (deltas[i] if is_wide else both) @ outside[i]
+            for i, at in enumerate(places[:-1])
+        ]
+        return beside([*mine, both])
 
     from_left = to_orthogonal(product(base, models, row, left))
-    change = lambda_ * values.mean() * (from_left @ to_orthogonal(right.T @ right) @ right.T)
+    change = from_left @ (to_orthogonal(right.T @ right) @ right.T) * (lambda_ * values.mean())
     return add_rows(base, models, row, lambda deltas: left(deltas) @ change)

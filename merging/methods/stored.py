@@ -118,6 +118,15 @@ class Row(Lazy):
     def indices(self) -> set[int]:
         return {self.index}
 
+    @property
+    def halves(self) -> Halves:
+        """As it is stored."""
+        found: Halves = self.store.flat[self.begin : self.begin + self.store.count]
+        return found
+
+    def __len__(self) -> int:
+        return self.store.count
+
     @cached_property
     def plain(self) -> Array:
         found: Array = self.store.plain[self.index]

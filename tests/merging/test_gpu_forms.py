@@ -154,8 +154,8 @@ def test_every_stored_number_is_widened_as_torch_does(device, dtype):
     for part, worst in ((expected, math.inf if dtype != "F32" else np.abs(expected).max()),
                         (expected[finite], np.abs(expected[finite]).max())):  # fmt: skip
         raw = stored[finite] if part is not expected else stored
-        for alike in (False, True):
-            wide = device.widen(raw.copy().view(np.uint8), [0], len(raw), [dtype], alike=alike)
+        for by_parts in (False, True):
+            wide = device.widen(raw.copy().view(np.uint8), [0], len(raw), [dtype], by_parts=by_parts)
             assert np.array_equal(np.asarray(torch.as_tensor(plain(wide)).cpu())[0], part, equal_nan=True)
             assert device.largest(wide) == worst
 
