@@ -29,7 +29,7 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         "subjects", nargs="+", metavar="RECIPE_OR_MODEL", help="a YAML file, a folder or org/name[@revision]"
     )
     parser.add_argument("--compare", action="store_true", help="beside each recipe its parents, their uniform soup and "
-                        "(of up to 8) their logit ensemble")  # fmt: skip
+                        "(of up to 8) their ensemble")  # fmt: skip
     parser.add_argument("--card", type=Path, metavar="FOLDER", help="put the table into the card of this merge")
     add_common(parser)
     parser.set_defaults(command="score", left="What was scored is kept.")

@@ -52,11 +52,11 @@ def uniform_soup(recipe: Recipe) -> Subject:
 
 def ensemble(recipe: Recipe) -> Subject:
     """The mean of the next-token distributions of all that a recipe merges."""
-    return Subject("logit ensemble", soup_of([one.model for one in merged_inputs(recipe)]), "ensemble")
+    return Subject("ensemble", soup_of([one.model for one in merged_inputs(recipe)]), "ensemble")
 
 
 def compared(merge: Subject) -> list[Subject]:
-    """A merge, and what it should be compared with: base and parents, their uniform soup, their logit ensemble."""
+    """A merge, and what it should be compared with: base and parents, their uniform soup, their ensemble."""
     return [merge, *beside(merge.recipe)]
 
 

@@ -33,8 +33,9 @@ from merging.home import home_folder
 if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and a typing mistake answer at once
     from merging.checkpoint import Checkpoint
     from merging.compatibility import Check
-    from merging.engine import Options, Progress
+    from merging.engine import Options
     from merging.hub import Delivery, Hub
+    from merging.progress import Progress
     from merging.recipe import ModelRef, Recipe
 
 

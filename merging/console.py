@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from merging.checks.cost import size
 from merging.compatibility import Check
-from merging.engine import Progress
 from merging.errors import MergeError
 from merging.findings import Finding
 from merging.methods import Method, Param
+from merging.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,10 +1,12 @@
 """Where finished shards go besides the folder that they are made in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from merging.errors import Kept, MergeError
 from merging.staging import Stage
 
 
@@ -35,7 +37,9 @@ class Delivery(Protocol):
         """Whether a shard has arrived in an earlier run."""
         ...
 
-    def take(self, file: str, sha256: str) -> None: ...
+    def take(self, file: str, sha256: str) -> "Future[Any]":
+        """A shard is complete in the folder: it is sent in the background, unless it has arrived."""
+        ...
 
     def waiting(self) -> int:
         """How many shards are on their way."""
@@ -54,3 +58,23 @@ class Delivery(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@contextmanager
+def delivering(delivery: Delivery | None) -> Iterator[None]:
+    """Say what is left elsewhere when the block is not left well; take it back when nobody can go on from there."""
+    try:
+        yield
+    except Kept as error:
+        error.args = (f"{error} {delivery.rest() if delivery else ''}".strip(),)
+        raise
+    except MergeError as error:
+        error.args = (f"{error} {delivery.take_back() if delivery else ''}".strip(),)
+        raise
+    except BaseException:
+        if delivery:
+            delivery.take_back()
+        raise
+    finally:
+        if delivery:
+            delivery.close()

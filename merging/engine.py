@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from merging.blocks import Job, copy_block, measure_block, merge_block
 from merging.checkpoint import INDEX, Checkpoint
-from merging.delivery import Delivery
+from merging.delivery import Delivery, delivering
 from merging.device import Device, choose_device
 from merging.donor import donated_files
 from merging.earlier import recall, write_down
@@ -24,6 +24,7 @@ from merging.identity import digest_of
 from merging.layer_config import stacked_config
 from merging.methods import METHODS, Method
 from merging.plan import Plan, Shard, index_of, make_plan, reads
+from merging.progress import WORD, Progress
 from merging.reading import Range
 from merging.recipe import ModelRef, Recipe
 from merging.report import RECIPE, Record, now, read_cards, written_dtype
@@ -32,8 +33,6 @@ from merging.staging import Stage, found_again, staged
 from merging.writer import ShardFile, check_place, check_space, write_files
 
 Result = TypeVar("Result")
-
-WORD = 0.2  # seconds between two words on progress, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +48,6 @@ class Options:
     def cores(self) -> int:
         """The threads to use; by default all cores that this process may run on."""
         return self.threads or len(os.sched_getaffinity(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What has been done so far; yielded a few times a second at most."""
-
-    done_bytes: int  # read and written
-    total_bytes: int
-    tensor: str
-    tensors_done: int
-    tensors: int
-    shard: int  # 1-based
-    shards: int
-    note: str = ""  # something to be told at once
 
 
 @dataclass(slots=True)
@@ -113,7 +98,7 @@ def merge(
     with staged(out, digest_of(recipe, used, plan, device.name), started, stays=stays) as stage:
         run = Run(recipe, models, plan, device, stage, threading.Event(), delivery)
         record = partial(Record, recipe, used, plan, findings, device=device.name, shard_bytes=options.shard_bytes)
-        with delivering(run):
+        with delivering(delivery):
             yield from make(run, used, record)
     yield progress(run, len(plan.shards), whole(run))
 
@@ -144,27 +129,6 @@ def needed_bytes(run: Run) -> int:
     others = run.plan.disk_bytes - run.plan.write_bytes
     missing = sorted(s.nbytes for s in run.plan.shards if s.file not in run.stage.complete)
     return others + sum(missing if run.delivery is None or run.delivery.keeps_files else missing[-2:])
-
-
-@contextmanager
-def delivering(run: Run) -> Iterator[None]:
-    """Say what is left elsewhere when the block is not left well; take it back when nobody can go on from there."""
-    delivery = run.delivery
-    try:
-        yield
-    except Kept as error:
-        error.args = (f"{error} {delivery.rest() if delivery else ''}".strip(),)
-        raise
-    except MergeError as error:
-        error.args = (f"{error} {delivery.take_back() if delivery else ''}".strip(),)
-        raise
-    except BaseException:
-        if delivery:
-            delivery.take_back()
-        raise
-    finally:
-        if delivery:
-            delivery.close()
 
 
 def delivered(run: Run, future: "Future[Any]") -> Iterator[Progress]:

@@ -4,10 +4,9 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
-from merging.engine import Progress
 from merging.errors import Passing
+from merging.progress import WORD, Progress
 
-WORD = 0.2  # seconds between two words on progress
 PAUSES = (5.0, 15.0, 30.0, 60.0)  # before the next attempts, the last again and again
 OUTAGE = 1800.0  # seconds without any progress after which it is given up
 

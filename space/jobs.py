@@ -24,7 +24,7 @@ Run = Callable[[Job, Report], Mapping[str, Any]]
 Lines = list[str]  # `Jobs.list` hides the builtin inside the class
 
 KINDS = ("merge", "publish", "verify", "diagnose", "judge")
-RESUMED = ("merge",)  # go on where they were stopped
+RESUMED = ("merge", "publish")  # go on where they were stopped
 CLOSE_SECONDS = 20  # for a running job to notice that the app closes
 INTERRUPTED = "Alloy was stopped while this job ran. Start it again."
 SIGNED_OUT = "Alloy was restarted, and your sign-in is kept in memory only. Sign in again: then this job goes on."
@@ -69,13 +69,15 @@ class Jobs:
         self.enqueue(job, secret, lambda: self.journal.add(job, estimate=estimate, needs_secret=needs_secret))
         return self.get(job.id, owner)
 
-    def again(self, id: str, owner: str, *, secret: str | None = None) -> Job:
-        """Put a job that did not end well in the queue once more, under its own id."""
+    def again(
+        self, id: str, owner: str, *, secret: str | None = None, payload: Mapping[str, Any] | None = None
+    ) -> Job:  # fmt: skip
+        """Put a job that did not end well in the queue once more, under its own id; perhaps with another payload."""
         job = self.get(id, owner)
         if job.active or job.state == "done":
             raise MergeError(f"This job is {job.state}; only one that failed, was cancelled or interrupted can be "
                              "started again.")  # fmt: skip
-        self.enqueue(job, secret, lambda: self.journal.again(id))
+        self.enqueue(job, secret, lambda: self.journal.again(id, payload or job.payload))
         return self.get(id, owner)
 
     def enqueue(self, job: Job, secret: str | None, write: Callable[[], None]) -> None:

@@ -144,11 +144,13 @@ class Journal:
             state, time.time(), error, json.dumps(dict(result or {})), id,
         )  # fmt: skip
 
-    def again(self, id: str) -> None:
+    def again(self, id: str, payload: Mapping[str, Any]) -> None:
         """Put an ended job at the end of the queue."""
         self.run(
             "UPDATE job SET state = 'queued', stop = 0, started = NULL, ended = NULL, error = '', detail = '',"
-            " done_bytes = 0, rate = 0, seconds_left = NULL, turn = (SELECT max(turn) + 1 FROM job) WHERE id = ?",
+            " done_bytes = 0, rate = 0, seconds_left = NULL, turn = (SELECT max(turn) + 1 FROM job), payload = ?"
+            " WHERE id = ?",
+            json.dumps(dict(payload)),
             id,
         )
 

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 UNITS = 10_000  # of progress, in all
 TOLD = 6  # values of the best trial, at most, in the line that says how far it is
 MERGE, GIVEN = "The merge", "The recipe as it was"
-COLOURS = {GIVEN: "other", "uniform soup": "other", "logit ensemble": "ensemble"}
+COLOURS = {GIVEN: "other", "uniform soup": "other", "ensemble": "ensemble"}
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ EMPTY = view.empty(
 )
 ABOUT = {
     "score": "The merge of the recipe as it stands, made in memory, beside its base and parents, their uniform soup "
-    "and their logit ensemble. When this merge is made, Publish offers to put its scores into the card.",
+    "and their ensemble. When this merge is made, Publish offers to put its scores into the card.",
     "search": "Lambdas, or other numbers of the method, are chosen on one half of the set; the other half, which no "
     "trial sees, reports them.",
     "path": "The loss at 7 points of the straight line between two models, beside the chord that one would expect.",

@@ -35,7 +35,7 @@ from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, kept_seconds, prepare_home
 from space.tally import Tally, tally
-from space.tasks import Tasks, engine_options
+from space.tasks import SENT, Tasks, engine_options
 from space.titles import lambdas
 from space.tried import Tried, key_of
 from space.turns import Turn, Turns, no_turn
@@ -152,7 +152,7 @@ class Service:
     def again(self, id: str, viewer: Viewer) -> Job:
         """Start a job again that failed, was cancelled or interrupted."""
         job = self.job(id, viewer)
-        if job.kind == "publish":
+        if job.kind == "publish" and not self.has_begun(job):
             check_target(job.payload["repo_id"], viewer, self.hub_for(viewer.token))
         return self.queue.again(id, viewer.owner, secret=viewer.token or None)
 
@@ -206,9 +206,14 @@ class Service:
         return with_repo_id(text, name, license=license or None)
 
     def publish(self, job_id: str, viewer: Viewer, *, repo_id: str, private: bool, card: str, license: str = "") -> Job:
-        """Queue the publication of a merge. Whatever can be refused is refused now, an existing repo first of all."""
+        """Queue the publication of a merge, or go on with one that failed on its way to the same repo.
+
+        Whatever can be refused is refused now, an existing repo first of all.
+        """
         job = self.merged(job_id, viewer)
-        self.refuse_target(repo_id, viewer)
+        begun = next((one for one in self.publications(job_id, viewer) if self.has_begun(one, repo_id, private)), None)
+        if begun is None:
+            self.refuse_target(repo_id, viewer)
         check_card(card)
         if license and license != read_front_matter(card).get("license"):
             card = replace_metadata(card, license=license, license_name=None, license_link=None)
@@ -216,7 +221,14 @@ class Service:
             "merge": job_id, "folder": str(self.model_folder(job_id)), "repo_id": repo_id, "private": private,
             "card": card, "method": parse_recipe(job.payload["recipe"]).method,
         }  # fmt: skip
+        if begun:
+            return self.queue.again(begun.id, viewer.owner, secret=viewer.token or None, payload=payload)
         return self.submit(viewer, "publish", repo_id, payload)
+
+    def has_begun(self, job: Job, repo_id: str = "", private: bool = True) -> bool:
+        """Whether a publication failed after it may have made its repo; to a certain one, if that is given."""
+        is_same = not repo_id or (job.payload["repo_id"], job.payload["private"]) == (repo_id, private)
+        return job.state == "failed" and is_same and (self.queue.folder(job.id) / SENT).exists()
 
     def publications(self, merge_id: str, viewer: Viewer) -> list[Job]:
         """What was published of a merge, or is on its way, newest first."""

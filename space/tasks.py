@@ -13,16 +13,17 @@ from typing import Any, TypeVar
 
 from merging.compatibility import Finding
 from merging.diagnostics import Diagnosis, diagnose
-from merging.engine import Options, Progress, merge
-from merging.errors import MergeError
-from merging.hub import Delivery, Verified, verify
+from merging.engine import Options, merge
+from merging.errors import Kept, MergeError, Passing
+from merging.hub import Delivery, Verified, publish, verify
 from merging.perseverance import persevere
+from merging.progress import Progress
 from merging.recipe import ModelRef, parse_recipe
 from merging.report import CARD, RECIPE, REPORT
 from merging.waiting import TICK, in_thread
 from space.inputs import opened
 from space.inspected import write_files
-from space.jobs import Cancelled, Job, Report
+from space.jobs import Cancelled, Interrupted, Job, Report
 from space.room import Room, unwritten
 from space.settings import Settings
 from space.turns import Turn, no_turn
@@ -30,6 +31,7 @@ from space.viewer import HubFor, token_here
 from space.worker import Reporter, run_apart
 
 Step = TypeVar("Step")
+SENT = "sent.journal"  # what a publication has made and sent, in the job's folder
 
 
 class Tasks:
@@ -85,7 +87,7 @@ class Tasks:
         try:
             self.follow(persevere(attempts()), report)
         except Cancelled:
-            raise Cancelled(deliveries[-1].left) from None
+            raise Cancelled(deliveries[-1].left or deliveries[-1].take_back()) from None
         report.log(f"Published at {deliveries[-1].url}")
         return {"url": deliveries[-1].url, "repo_id": repo_id, "private": private}
 
@@ -144,24 +146,31 @@ class Tasks:
             found.append((yield from diagnose(recipe, checkpoints, options, sample=job.payload["sample"])))
 
     def publish(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """Push a copy made of links; the merge itself is not touched.
+        """Send a copy made of links; the merge itself is not touched.
 
         The card is as its owner left it. The recipe is the report's, which does not tell where local folders lie.
+        Faults that pass are waited for; after a restart it goes on with what has been sent.
         """
-        asked, staged = job.payload, report.folder / "model"
-        link_files(Path(asked["folder"]), staged)
-        put_text(staged / CARD, asked["card"])
-        put_text(staged / RECIPE, json.loads((staged / REPORT).read_text("utf-8"))["recipe"])
-        hub, url = self.hub_for(report.secret or token_here(self.settings)), ""
-        message = f"Merge with Alloy ({asked['method']})"
-        with left(hub.publish(staged, asked["repo_id"], private=asked["private"], message=message)) as uploads:
-            for upload in uploads:
-                if not upload.url:  # after the commit it is too late to stop
-                    report.progress(upload.sent_bytes, upload.total_bytes, upload.file)
-                url = upload.url or url
-        report.log(f"Published at {url}")
+        asked, staged = job.payload, copy_to_publish(job.payload, report.folder / "model")
+        hub, repo_id = self.hub_for(report.secret or token_here(self.settings)), str(asked["repo_id"])
+        message, deliveries = f"Merge with Alloy ({asked['method']})", list[Delivery]()
+
+        def attempts() -> Iterator[Generator[Progress, None, None]]:
+            while True:
+                deliveries.append(hub.deliver(repo_id, private=asked["private"], message=message))
+                yield publish(deliveries[-1], staged, report.folder / SENT)
+
+        try:
+            with left(persevere(attempts())) as steps:
+                for step in steps:
+                    tell_of_delivery(step, deliveries[-1], report)
+        except Cancelled:
+            raise Cancelled(deliveries[-1].left or deliveries[-1].take_back()) from None
+        except Passing as error:
+            raise Kept(f"{error} Publish it there again: it goes on with what has been sent.") from None
+        report.log(f"Published at {deliveries[-1].url}")
         shutil.rmtree(staged)
-        return {"url": url, "repo_id": asked["repo_id"], "private": asked["private"]}
+        return {"url": deliveries[-1].url, "repo_id": repo_id, "private": asked["private"]}
 
     def verify(self, job: Job, report: Report) -> Mapping[str, Any]:
         """Read a published model again, all of it, in a thread that one need not wait for."""
@@ -198,6 +207,27 @@ def left(steps: Iterator[Step]) -> Iterator[Iterator[Step]]:
 
 def engine_options(settings: Settings) -> Options:
     return Options(settings.memory_bytes, settings.shard_bytes, settings.threads, settings.device)
+
+
+def tell_of_delivery(step: Progress, delivery: Delivery, report: Report) -> None:
+    """Once it is published it is too late to stop. Where the app closes, what has been sent stays for the next run."""
+    if step.note:
+        report.log(step.note)
+    try:
+        if not delivery.url:
+            report.progress(step.done_bytes, step.total_bytes, step.tensor)
+    except Interrupted:
+        delivery.stays = True
+        raise
+
+
+def copy_to_publish(asked: Mapping[str, Any], into: Path) -> Path:
+    """The files of a merge, with the card and the recipe that are meant for others."""
+    shutil.rmtree(into, ignore_errors=True)  # of an earlier attempt
+    link_files(Path(asked["folder"]), into)
+    put_text(into / CARD, asked["card"])
+    put_text(into / RECIPE, json.loads((into / REPORT).read_text("utf-8"))["recipe"])
+    return into
 
 
 def link_files(folder: Path, into: Path) -> None:

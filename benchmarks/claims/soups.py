@@ -53,7 +53,7 @@ def greedy(lab: Lab, skill: Skill) -> list[str]:
 
 
 def ensemble(lab: Lab, names: Sequence[str], examples: Examples) -> Tensor:
-    """The mean of the logits."""
+    """The mean of the logits, as in Model Soups; everywhere else an ensemble is the mean of the probabilities."""
     return torch.stack([logits_of(lab.model(name), examples) for name in names]).mean(0)
 
 

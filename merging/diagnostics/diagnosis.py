@@ -16,12 +16,13 @@ from merging.diagnostics.numbers import Part, numbers_of
 from merging.diagnostics.patch import Planned
 from merging.diagnostics.sampling import SAMPLE_BYTES, Gathered, gather, share_out
 from merging.diagnostics.sums import Sums, added
-from merging.engine import WORD, Options, Progress
+from merging.engine import Options
 from merging.errors import MergeError
 from merging.heads import compare_heads
 from merging.held import keys_of, steps_of
 from merging.methods import METHODS
 from merging.plan import Plan, Step, make_plan
+from merging.progress import WORD, Progress
 from merging.reading import Range
 from merging.recipe import Input, ModelRef, Recipe, all_models
 from merging.roles import ROLES, Role, role_of

@@ -3,7 +3,7 @@
 from merging.hub.access import Account, Hub, local_token, open_model, open_models
 from merging.hub.client import check_repo_id
 from merging.hub.delivery import Delivery
-from merging.hub.publication import Upload
+from merging.hub.publication import publish
 from merging.hub.repo import HubRepo
 from merging.hub.verification import ShardCheck, Verified, verify
 from merging.hub.words import HubFault, TokenRefused, UnknownRepo
@@ -19,11 +19,11 @@ __all__ = [
     "ShardCheck",
     "TokenRefused",
     "UnknownRepo",
-    "Upload",
     "Verified",
     "check_repo_id",
     "local_token",
     "open_model",
     "open_models",
+    "publish",
     "verify",
 ]

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
@@ -19,7 +19,6 @@ from merging.errors import MergeError, SignedOut
 from merging.hub.client import Client, check_repo_id
 from merging.hub.delivery import Delivery
 from merging.hub.new_repo import NewRepo
-from merging.hub.publication import Publication, Upload
 from merging.hub.repo import HubRepo
 from merging.hub.words import UnknownRepo, UnknownRevision
 from merging.opening import is_folder, no_folder, open_folder, refuse_path
@@ -154,15 +153,8 @@ class Hub:
         orgs = tuple(str(org["name"]) for org in me.get("orgs", []) if org.get("roleInOrg") != "read")
         return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, role != "read", str(me["id"]))
 
-    def publish(self, folder: Path, repo_id: str, *, private: bool, message: str) -> Iterator[Upload]:
-        """Create the repo (refused when it exists), send every file, make one commit. Yields progress.
-
-        Leaving the loop cancels. What is left after a failure is said in the error; see `Publication`.
-        """
-        return Publication(NewRepo(self.client, repo_id, private, message), folder).run()
-
     def deliver(self, repo_id: str, *, private: bool, message: str, keeps_files: bool = True) -> Delivery:
-        """For the engine: publish a merge while it is made."""
+        """A merge on its way to a repo, which is refused when it exists: while it is made, or when it is finished."""
         return Delivery(NewRepo(self.client, repo_id, private, message), keeps_files)
 
     def check_owner(self, repo_id: str) -> None:

@@ -22,6 +22,7 @@ from merging.staging import Stage
 
 BATCH = 100  # objects that one question to the Hub names
 STOP = object()
+LONGEST_ANSWER = 10.0  # seconds that one who gives up waits for what is being asked
 
 
 @dataclass
@@ -42,6 +43,9 @@ class Delivery:
     arrived: dict[str, CommitOperationAdd] = field(default_factory=dict)
     work: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     thread: threading.Thread | None = None
+    asking: threading.Lock = field(default_factory=threading.Lock)  # held while the repo is made, and committed to
+    given_up: bool = False  # nothing more is made or sent
+    stays: bool = False  # what is on the Hub is left for the next run, also when this one is left
 
     @property
     def repo_id(self) -> str:
@@ -126,10 +130,12 @@ class Delivery:
         """Whether the Hub has got this shard from an earlier run."""
         return file in self.arrived and self.arrived[file].upload_info.sha256.hex() == sha256
 
-    def take(self, file: str, sha256: str) -> None:
+    def take(self, file: str, sha256: str) -> "Future[Any]":
         """A shard is complete in the folder; it is sent while the next one is made."""
-        if not self.has(file, sha256):
-            self.sending.append(self.do(lambda: self.send(file, sha256)))
+        if self.has(file, sha256):
+            return self.do(lambda: None)
+        self.sending.append(self.do(lambda: self.send(file, sha256)))
+        return self.sending[-1]
 
     def send(self, file: str, sha256: str) -> None:
         assert self.stage is not None, "the delivery has not begun"
@@ -145,8 +151,12 @@ class Delivery:
 
     def make(self) -> None:
         """Make the repo as late as the first shard allows. One that is in doubt is used only as if just made."""
-        if self.head:
-            return
+        with self.asking:
+            self.refuse_if_given_up()
+            if not self.head:
+                self.make_now()
+
+    def make_now(self) -> None:
         in_doubt = self.known("making") is not None
         if not in_doubt:
             self.journal.add("making", repo=self.repo_id)
@@ -177,12 +187,18 @@ class Delivery:
         self.make()
         small = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
         operations = [*(self.arrived[file] for file in sorted(self.arrived)), *small]
-        if (now := self.repo.head()) != self.head:  # an earlier run was killed before it heard of its commit
-            self.repo.check_landed(list(self.arrived.values()), now)  # it told of its own time and findings
-        else:
-            self.repo.upload(small)
-            self.repo.commit(operations, self.head)
-        self.url = self.repo.page
+        with self.asking:
+            self.refuse_if_given_up()
+            if (now := self.repo.head()) != self.head:  # an earlier run was killed before it heard of its commit
+                self.repo.check_landed(list(self.arrived.values()), now)  # it told of its own time and findings
+            else:
+                self.repo.upload(small)
+                self.repo.commit(operations, self.head)
+            self.url = self.repo.page
+
+    def refuse_if_given_up(self) -> None:
+        if self.given_up:
+            raise MergeError(f"Publishing {self.repo_id} was stopped.")
 
     # --- when it ends early
 
@@ -196,10 +212,17 @@ class Delivery:
 
     def take_back(self) -> str:
         """Delete the repo if this merge made it, and nobody has put anything into it; say what is left."""
-        if not self.rest():
+        is_known = self.asking.acquire(timeout=LONGEST_ANSWER)
+        self.given_up = True  # what waits in the line is not begun after this
+        if is_known:
+            self.asking.release()
+        if self.url:
+            self.left = f"It had been published already: {self.url}."
+        elif self.stays or not self.rest():
             return ""
-        made = self.known("made")
-        if made is not None and made["sure"]:
+        elif not is_known:
+            self.left = f"The Hub does not answer, and something of it may be at {self.repo.page}: look there."
+        elif (made := self.known("made")) is not None and made["sure"]:
             self.left = self.repo.take_back(made["head"])
         else:
             self.left = f"An empty repo may be left at {self.repo.page}: if it is yours, delete it in its settings."

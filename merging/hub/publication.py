@@ -1,84 +1,60 @@
-"""One folder becomes one new repo: checked, created, filled shard by shard, made visible by one commit."""
+"""A finished merge becomes one new repo: checked, sent shard by shard, made visible by one commit."""
 
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Generator
+from concurrent.futures import Future, wait
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import CommitOperationAdd
-
+from merging.delivery import Delivery, delivering
 from merging.errors import MergeError
-from merging.hub.client import check_repo_id
-from merging.hub.new_repo import NewRepo, Taken, Unsure
-from merging.hub.words import HubFault
+from merging.journal import Journal
+from merging.progress import WORD, Progress
+from merging.staging import Stage
 
 CARD = "README.md"
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """How far a publication is. `url` is set on the last one."""
+def publish(delivery: Delivery, folder: Path, journal: Path) -> Generator[Progress, None, None]:
+    """Send the files of a folder, and show them. Yields progress; the delivery knows the address then.
 
-    sent_bytes: int
-    total_bytes: int
-    file: str
-    url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """Publishing a finished merge, and what is left when it fails.
-
-    A repo that exists is refused. The repo is made after all that can be checked without it. When anything fails
-    before the commit, or the caller leaves, the repo is deleted again if this run made it and nobody has put anything
-    in it since; where that is not allowed, the error says that an empty repo is left. Nothing else is ever deleted.
+    A repo that exists is refused. The repo is made when all that can be checked without it has been. What was made and
+    sent is written into the journal: after an error that passes (Kept), or a kill, the same again goes on from there.
+    After any other error, or when the caller leaves, the repo is deleted again if this publication made it and nobody
+    has put anything in it since; where that is not allowed, the error says what is left. Nothing else is ever deleted.
     """
+    files = list_files(folder)
+    with closing(Journal(journal)) as book, delivering(delivery):
+        yield from send(delivery, Stage(folder, folder, book), files)
+        book.remove()
 
-    repo: NewRepo
-    folder: Path
 
-    def run(self) -> Iterator[Upload]:
-        check_repo_id(self.repo.repo_id)
-        files = list_files(self.folder)
-        self.repo.validate_card((self.folder / CARD).read_text("utf-8"))
-        head = self.create()
-        try:
-            operations = yield from self.send(files)
-            self.repo.commit(operations, head)
-        except Unsure as error:
-            raise MergeError(
-                f"{error} If the repo there is empty, delete it in its settings and publish again."
-            ) from None
-        except Taken:
-            raise
-        except MergeError as error:
-            raise MergeError(f"{error} {self.repo.take_back(head)}") from None
-        except BaseException:  # the caller left, which is how one cancels; or a bug
-            self.repo.take_back(head)
-            raise
-        total = sum(files.values())
-        yield Upload(total, total, "", self.repo.page)
+def send(delivery: Delivery, stage: Stage, files: dict[str, int]) -> Generator[Progress, None, None]:
+    shards, total = [file for file in files if file.endswith(".safetensors")], sum(files.values())
 
-    def create(self) -> str:
-        try:
-            return self.repo.create()
-        except HubFault as error:
-            raise MergeError(
-                f"{error} If {self.repo.page} shows an empty repo now, this attempt made it: delete it in its "
-                "settings, or choose another name."
-            ) from None
+    def progress(file: str, done: int) -> Progress:
+        return Progress(delivery.sent_bytes, total, file, done, len(shards), min(done + 1, len(shards)), len(shards))
 
-    def send(self, files: Mapping[str, int]) -> Generator[Upload, None, list[CommitOperationAdd]]:
-        """Upload the shards one by one, then the small files together. None is visible until the commit."""
-        operations = {file: CommitOperationAdd(file, self.folder / file) for file in files}
-        shards = [f for f in files if f.endswith(".safetensors")]
-        batches = [[f] for f in shards] + [[f for f in files if f not in shards]]
-        sent, total = 0, sum(files.values())
-        for batch in batches:
-            yield Upload(sent, total, batch[0])
-            self.repo.upload([operations[f] for f in batch])
-            sent += sum(files[f] for f in batch)
-        yield Upload(sent, total, "")
-        return list(operations.values())
+    def until(work: "Future[Any]", file: str, done: int) -> Generator[Progress, None, None]:
+        yield progress(file, done)
+        while not wait([work], timeout=WORD).done:
+            yield progress(file, done)
+        work.result()
+
+    card = (stage.folder / CARD).read_text("utf-8")
+    yield from until(delivery.begin(stage, card), "the model card", 0)
+    for done, file in enumerate(shards):
+        stage.complete[file] = sha256_of(stage.folder / file)
+        yield from until(delivery.take(file, stage.complete[file]), file, done)
+    small = {name: stage.folder / name for name in files if name not in stage.complete}
+    yield from until(delivery.finish(small), "the other files", len(shards))
+    yield Progress(total, total, "", len(shards), len(shards), len(shards), len(shards))
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def list_files(folder: Path) -> dict[str, int]:

@@ -53,11 +53,11 @@ def test_where_memory_is_short_a_merge_goes_to_disk(bench):
 def test_models_ensemble_and_soup_are_there_to_compare(bench):
     subjects = compared(merge())
     assert [one.label.rpartition("/")[2] for one in subjects] == [
-        "merge", "pocket-base", "pocket-reverse", "pocket-add", "uniform soup", "logit ensemble",
+        "merge", "pocket-base", "pocket-reverse", "pocket-add", "uniform soup", "ensemble",
     ]  # fmt: skip
     marks = {one.label: scored(bench, one) for one in subjects[3:]}
     shares = {label: sum(one.exact for one in found) for label, found in marks.items()}
-    assert shares[str(ref("add"))] >= 5 and len(marks["logit ensemble"]) == 10
+    assert shares[str(ref("add"))] >= 5 and len(marks["ensemble"]) == 10
 
 
 def test_what_was_scored_is_not_scored_again(tmp_path, bench):

@@ -45,7 +45,7 @@ def run(capsys, *arguments):
     return status, out, err
 
 
-BESIDE = ["pocket-reverse", "pocket-add", "uniform soup", "logit ensemble"]
+BESIDE = ["pocket-reverse", "pocket-add", "uniform soup", "ensemble"]
 
 
 def labels(report):
@@ -85,9 +85,7 @@ def test_a_soup_of_the_last_revisions_of_one_repo(capsys, held_out, history, tmp
     tried = [one["model"] for one in found["tried"]]
     assert status == 0 and len(set(tried)) == 3 and all(one.startswith(f"{repo}@") for one in tried)
     shown = [model["label"] for model in found["report"]["models"]]
-    assert (
-        shown[0] == "greedy soup" and set(shown[1:4]) == set(tried) and shown[4:] == ["uniform soup", "logit ensemble"]
-    )
+    assert shown[0] == "greedy soup" and set(shown[1:4]) == set(tried) and shown[4:] == ["uniform soup", "ensemble"]
     members = parse_recipe((tmp_path / "soup.yaml").read_text()).models
     assert [str(one.model) for one in members] == found["tried"][-1]["members"]
     for wrong, told in (((repo, ref("add"), "--last", 2), "Name only that one"), ((repo, "--last", 101), "2 to 100"),

@@ -12,7 +12,7 @@ from merging.card import read_front_matter, with_repo_id
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.compatibility import check
 from merging.engine import merge
-from merging.hub import Hub, HubRepo, Patience, open_models
+from merging.hub import Hub, HubRepo, Patience, open_models, publish
 from merging.recipe import Input, ModelRef, Recipe, all_models
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_TOKEN
@@ -62,8 +62,9 @@ def test_a_published_merge_is_a_model_like_any_other(zoo: LocalHub, tmp_path: Pa
     out = run(ADA, NAMES, tmp_path / "out")
     card = out / "README.md"
     card.write_text(with_repo_id(card.read_text(), repo_id, license="apache-2.0"))
-    last = list(ADA.publish(out, repo_id, private=True, message="Merge"))[-1]
-    assert last.url.endswith(repo_id)
+    delivery = ADA.deliver(repo_id, private=True, message="Merge")
+    list(publish(delivery, out, tmp_path / "journal"))
+    assert delivery.url.endswith(repo_id)
     again = ADA.open(ModelRef(repo_id))
     assert open_checkpoint(again).tensors.keys() == open_checkpoint(ADA.open(ModelRef(NAMES[0]))).tensors.keys()
     metadata = read_front_matter(again.read("README.md", 0, again.sizes()["README.md"]).decode())

@@ -1,14 +1,20 @@
 """Publishing: one commit makes a repo appear whole, or what is left is said."""
 
+import itertools
 import json
 import random
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from merging.checkpoint import open_checkpoint
-from merging.errors import MergeError
-from merging.hub import Hub, Upload
+from merging.errors import Kept, MergeError
+from merging.hub import Delivery, Hub
+from merging.hub import publish as steps_of
+from merging.journal import Journal
+from merging.progress import Progress
 from merging.recipe import ModelRef
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN
@@ -16,6 +22,10 @@ from tests.merging.hubs import ADA, ANYONE, BOB, HASTY, QUICK, always, times
 
 CARD = "---\nlicense: mit\nbase_model: acme/base\n---\n\n# A merge\n"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+class Killed(BaseException):
+    """In the place of a signal."""
 
 
 @pytest.fixture
@@ -35,8 +45,20 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def publish(hub: Hub, folder: Path, repo_id: str, private: bool = True) -> list[Upload]:
-    return list(hub.publish(folder, repo_id, private=private, message="Merge with Alloy"))
+def deliver(hub: Hub, repo_id: str, private: bool = True) -> Delivery:
+    return hub.deliver(repo_id, private=private, message="Merge with Alloy")
+
+
+def journal_of(folder: Path) -> Path:
+    return folder.with_suffix(".journal")
+
+
+def publish(hub: Hub, folder: Path, repo_id: str, private: bool = True) -> str:
+    """The address."""
+    delivery = deliver(hub, repo_id, private)
+    list(steps_of(delivery, folder, journal_of(folder)))
+    assert not journal_of(folder).exists()
+    return delivery.url
 
 
 def shown(folder: Path) -> set[str]:
@@ -49,9 +71,7 @@ def commits(server: LocalHub, repo_id: str) -> int:
 
 @pytest.mark.parametrize("private", [True, False])
 def test_a_folder_becomes_a_repo(server: LocalHub, folder: Path, repo_id: str, private: bool):
-    uploads = publish(ADA, folder, repo_id, private)
-    assert uploads[-1].url == f"{server.url}/{repo_id}"
-    assert not any(u.url for u in uploads[:-1])
+    assert publish(ADA, folder, repo_id, private) == f"{server.url}/{repo_id}"
     repo = server.store.repo(repo_id)
     assert repo.private is private
     assert commits(server, repo_id) == 1
@@ -62,17 +82,21 @@ def test_a_folder_becomes_a_repo(server: LocalHub, folder: Path, repo_id: str, p
 
 
 def test_progress_goes_up_to_the_whole_shard_by_shard(folder: Path, repo_id: str):
-    uploads = publish(ADA, folder, repo_id)
+    delivery = deliver(ADA, repo_id)
+    steps: list[tuple[Progress, str]] = [
+        (step, delivery.url) for step in steps_of(delivery, folder, journal_of(folder))
+    ]
     total = sum((folder / f).stat().st_size for f in shown(folder))
-    sent = [u.sent_bytes for u in uploads]
+    sent = [step.done_bytes for step, _ in steps]
     assert sent == sorted(sent) and sent[0] == 0 and sent[-1] == total
-    assert {u.total_bytes for u in uploads} == {total}
-    assert [u.file for u in uploads][:2] == SHARDS
+    assert {step.total_bytes for step, _ in steps} == {total}
+    assert list(dict.fromkeys(step.tensor for step, _ in steps)) == ["the model card", *SHARDS, "the other files", ""]
+    assert [url for _, url in steps if url] == [delivery.url]
 
 
 def test_under_ones_own_name(server: LocalHub, folder: Path, repo_id: str):
     mine = repo_id.replace("acme/", "bob/")
-    assert publish(BOB, folder, mine)[-1].url.endswith(mine)
+    assert publish(BOB, folder, mine).endswith(mine)
 
 
 def test_a_repo_that_exists_is_refused_and_left_alone(server: LocalHub, folder: Path, repo_id: str):
@@ -119,7 +143,7 @@ def test_what_is_no_finished_merge_is_refused(folder: Path, repo_id: str, missin
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_commit_whose_answer_is_lost_is_made_once(server: LocalHub, folder: Path, repo_id: str, lost: int):
     server.fault = times(lost, Fault(lose_answer=True), path="/commit/")
-    assert publish(ADA, folder, repo_id)[-1].url
+    assert publish(ADA, folder, repo_id)
     assert commits(server, repo_id) == 1
 
 
@@ -130,34 +154,45 @@ def test_a_commit_whose_answer_is_lost_is_made_once(server: LocalHub, folder: Pa
 )
 def test_a_commit_that_fails_is_made_again(server: LocalHub, folder: Path, repo_id: str, fault: Fault):
     server.fault = times(1, fault, path="/commit/")
-    assert publish(ADA, folder, repo_id)[-1].url
+    assert publish(ADA, folder, repo_id)
     assert commits(server, repo_id) == 1
 
 
 def test_faults_of_the_upload_are_survived(server: LocalHub, folder: Path, repo_id: str):
     server.fault = times(1, Fault(status=503), path="/lfs/")
-    assert publish(ADA, folder, repo_id)[-1].url
+    assert publish(ADA, folder, repo_id)
 
 
-def test_when_nobody_can_commit_nothing_is_left(server: LocalHub, folder: Path, repo_id: str):
+def test_what_is_left_when_nobody_can_commit_is_gone_on_with(server: LocalHub, folder: Path, repo_id: str):
     server.fault = always(Fault(status=500), path="/commit/")
-    with pytest.raises(MergeError, match=r"has a fault \(status 500\).*nothing is left on the Hub"):
-        publish(ADA, folder, repo_id)
-    assert server.store.find(repo_id) is None
-    server.fault = None
-    assert publish(ADA, folder, repo_id)[-1].url  # so the name is free again
-
-
-def test_where_deleting_is_not_allowed_the_error_says_what_is_left(server: LocalHub, folder: Path, repo_id: str):
-    def broken(request):
-        if "/commit/" in request.url.path:
-            return Fault(status=500)
-        return Fault(status=403) if request.method == "DELETE" else None
-
-    server.fault = broken
-    with pytest.raises(MergeError, match=rf"an empty repo is left at {server.url}/{repo_id}: delete it"):
+    with pytest.raises(Kept, match=rf"has a fault \(status 500\).*{repo_id} is left, with 2 shards sent to it, none"):
         publish(ADA, folder, repo_id)
     assert commits(server, repo_id) == 0
+    server.fault, before = None, len(server.requests)
+    assert publish(ADA, folder, repo_id)
+    assert commits(server, repo_id) == 1
+    assert not [r for r in server.requests[before:] if r.method == "PUT" or r.path.endswith("/repos/create")]
+
+
+@pytest.mark.parametrize("may_delete", [True, False])
+def test_who_may_not_commit_leaves_nothing_or_is_told_what(
+    server: LocalHub, folder: Path, repo_id: str, may_delete: bool
+):
+    def broken(request):
+        if "/commit/" in request.url.path:
+            return Fault(status=403)
+        return Fault(status=403) if request.method == "DELETE" and not may_delete else None
+
+    server.fault = broken
+    left = (
+        "nothing is left on the Hub" if may_delete else rf"an empty repo is left at {server.url}/{repo_id}: delete it"
+    )
+    with pytest.raises(MergeError, match=left):
+        publish(ADA, folder, repo_id)
+    assert server.store.find(repo_id) is None if may_delete else commits(server, repo_id) == 0
+    server.fault = None
+    if may_delete:
+        assert publish(ADA, folder, repo_id)  # so the name is free again
 
 
 def test_what_somebody_else_put_there_is_never_deleted(server: LocalHub, folder: Path, repo_id: str):
@@ -190,24 +225,78 @@ def test_a_hub_that_goes_away_after_the_commit_leaves_it(server: LocalHub, folde
 def test_a_hub_that_goes_away_in_the_middle_is_named(server: LocalHub, folder: Path, repo_id: str, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own pauses, 23 seconds in all
     server.fault = always(Fault(drop=True), path="/preupload/")
-    with pytest.raises(MergeError, match=r"does not answer.*nothing is left on the Hub"):
+    with pytest.raises(Kept, match=rf"does not answer.*{repo_id} is left, with nothing sent to it, none of it visible"):
         publish(ADA, folder, repo_id)
-    assert server.store.find(repo_id) is None
+    server.fault = None
+    assert publish(ADA, folder, repo_id) and commits(server, repo_id) == 1
+
+
+@pytest.mark.parametrize("written", range(1, 5))
+def test_after_a_kill_it_goes_on(server: LocalHub, folder: Path, repo_id: str, written: int, monkeypatch):
+    """After each entry of the journal, as a process that is no more: nothing is taken back, nothing is sent twice."""
+    add, left = Journal.add, written
+
+    def then_dies(journal: Journal, kind: str, **facts: object) -> None:
+        nonlocal left
+        add(journal, kind, **facts)
+        left -= 1
+        if not left:
+            raise Killed
+
+    before = len(server.requests)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Journal, "add", then_dies)
+        patch.setattr(Delivery, "take_back", lambda delivery: "")
+        publish(ADA, folder, repo_id)
+    journal = [json.loads(line)["kind"] for line in journal_of(folder).read_text().splitlines()]
+    assert journal == ["making", "made", "sent", "sent"][:written]
+    assert publish(ADA, folder, repo_id)
+    assert commits(server, repo_id) == 1
+    for file in shown(folder):
+        assert server.store.read(repo_id, file).read_bytes() == (folder / file).read_bytes()
+    assert sum(r.method == "PUT" and r.path.startswith("/lfs/") for r in server.requests[before:]) == len(SHARDS)
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=500), Fault(drop=True), Fault(lose_answer=True)], ids=["500", "drop", "lost answer"]
+)
+def test_whichever_request_fails_it_is_published_once(
+    server: LocalHub, folder: Path, repo_id: str, fault: Fault, monkeypatch
+):
+    sleep = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: sleep(min(seconds, 0.01)))  # the client's own pauses
+    for number in itertools.count(1):
+        place, asked = f"{repo_id}-{number}", itertools.count(1)
+        server.fault = lambda request, n=number, asked=asked: fault if next(asked) == n else None
+        for _ in range(4):
+            with suppress(Kept):
+                assert publish(ADA, folder, place)
+                break
+        else:
+            pytest.fail(f"never published when request {number} fails")
+        assert commits(server, place) == 1
+        for file in shown(folder):
+            assert server.store.read(place, file).read_bytes() == (folder / file).read_bytes()
+        if next(asked) <= number:
+            break
+    assert number > 10
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_leaving_the_loop_cancels(server: LocalHub, folder: Path, repo_id: str, steps: int):
-    upload = ADA.publish(folder, repo_id, private=True, message="Merge")
-    for _ in range(steps):
-        next(upload)
-    assert server.store.find(repo_id)
-    upload.close()  # type: ignore[attr-defined]
+    upload = steps_of(deliver(ADA, repo_id), folder, journal_of(folder))
+    for step in upload:
+        if step.tensor == ["the model card", *SHARDS][steps - 1]:
+            break
+    upload.close()
+    time.sleep(0.2)  # in which what was waiting would have been sent
     assert server.store.find(repo_id) is None
+    assert publish(ADA, folder, repo_id)
 
 
 def test_a_silent_hub_does_not_hold_a_publication_for_ever(server: LocalHub, folder: Path, repo_id: str):
     server.fault = times(1, Fault(delay=5), path="/api/repos/create")
-    with pytest.raises(MergeError, match=r"does not answer.*this attempt made it"):
+    with pytest.raises(MergeError, match=r"does not answer"):
         publish(Hub(ADA_TOKEN, HASTY), folder, repo_id)
 
 

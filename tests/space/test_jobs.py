@@ -165,11 +165,13 @@ def test_closing_interrupts_what_runs_and_keeps_what_waits(queue):
     jobs = queue(steps)
     first, second = (jobs.submit("ada", "merge", "", {}) for _ in range(2))
     until(jobs, first.id, "running")
-    third = jobs.submit("ada", "publish", "", {})
+    third = jobs.submit("ada", "verify", "", {})
     until(jobs, third.id, "running")
+    fourth = jobs.submit("bob", "publish", "", {})
+    until(jobs, fourth.id, "running", "bob")
     jobs.close()
     later = queue(start=False)
-    assert later.get(first.id, "ada").state == "queued"  # it goes on
+    assert later.get(first.id, "ada").state == later.get(fourth.id, "bob").state == "queued"  # they go on
     assert later.get(third.id, "ada").state == "interrupted"
     assert "Start it again" in later.get(third.id, "ada").error
     assert later.get(second.id, "ada").state == "queued"

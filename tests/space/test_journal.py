@@ -80,7 +80,7 @@ def test_a_job_started_again_goes_to_the_end_of_the_queue(tmp_path):
         add(journal, id)
     journal.take("merge")
     journal.end("a", "failed", error="no")
-    journal.again("a")
+    journal.again("a", {})
     assert (read(journal, "a").place, read(journal, "a").error) == (2, "")
     journal.close()
 

@@ -25,7 +25,7 @@ PAIRS += [("reverse", f"reverse: {word}", word[::-1]) for word in ("lamot", "fiu
 LINES = "".join(json.dumps({"task": t, "prompt": p, "completion": c}) + "\n" for t, p, c in PAIRS)
 
 
-BESIDE = ["alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Logit ensemble"]
+BESIDE = ["alloy/pocket-reverse", "alloy/pocket-add", "Uniform soup", "Ensemble"]
 
 
 def labels(found):

@@ -78,7 +78,7 @@ def labels(found):
     return [row["label"] for row in found["rows"]]
 
 
-BESIDE = ["o/base", "o/x", "o/y", "Uniform soup", "Logit ensemble"]
+BESIDE = ["o/base", "o/x", "o/y", "Uniform soup", "Ensemble"]
 
 
 def test_all_that_a_search_and_a_soup_are_compared_with(tmp_path):
@@ -111,8 +111,6 @@ def test_a_search_of_another_number_than_the_weights(tmp_path):
     assert settings_for(found, "w")["weight"] == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("count", "last"), [(1, "o/m0"), (ENSEMBLED, "logit ensemble"), (ENSEMBLED + 1, "uniform soup")]
-)
+@pytest.mark.parametrize(("count", "last"), [(1, "o/m0"), (ENSEMBLED, "ensemble"), (ENSEMBLED + 1, "uniform soup")])
 def test_of_many_models_no_ensemble_is_made(count, last):
     assert beside(soup_of([ModelRef(f"o/m{i}") for i in range(count)]))[-1].label == last
