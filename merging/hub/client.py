@@ -1,6 +1,7 @@
 """The Hub's own client, made patient: a timeout on every request, faults that pass asked again."""
 
 import logging
+import os
 import re
 import threading
 import time
@@ -87,7 +88,8 @@ class Client:
 
 @cache
 def prepare() -> None:
-    """Give every request of the client a timeout, and switch off its own progress bars. Once per process.
+    """Give every request of the client a timeout, have uploads go over HTTP, and switch off its own progress bars.
+    Once per process.
 
     The client sends most calls without any timeout, and passes an explicit None on some: a silent server would hold
     them for ever. A hook on the request is the one place that all of them pass.
@@ -99,6 +101,8 @@ def prepare() -> None:
         return client
 
     set_client_factory(make_client)
+    if "HF_HUB_DISABLE_XET" not in os.environ:  # its uploads have no timeouts, and may hang
+        constants.HF_HUB_DISABLE_XET = True
     disable_progress_bars()
     set_verbosity(logging.ERROR)  # its warnings show signed addresses; what fails in the end is said by us
 

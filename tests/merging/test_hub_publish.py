@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -304,3 +307,16 @@ def test_no_token_in_what_is_published(server: LocalHub, folder: Path, repo_id: 
     publish(ADA, folder, repo_id)
     for file in server.store.files(repo_id):
         assert ADA_TOKEN.encode() not in server.store.read(repo_id, file).read_bytes()
+
+
+@pytest.mark.parametrize(("given", "disabled"), [(None, True), ("0", False)])
+def test_uploads_go_over_http_unless_one_has_chosen(given: str | None, disabled: bool):
+    """In a process of its own: the client reads its environment once."""
+    env = {k: v for k, v in os.environ.items() if k != "HF_HUB_DISABLE_XET"}
+    env |= {} if given is None else {"HF_HUB_DISABLE_XET": given}
+    code = (
+        "from merging.hub import Hub; Hub().client.ask('x', lambda: 0); from huggingface_hub import constants;"
+        "print(constants.HF_HUB_DISABLE_XET)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(disabled)
