@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from merging.errors import MergeError
 from merging.writer import writing
 
 Entry = Mapping[str, Any]
+MOMENT = 0.5  # seconds
 
 
 class Journal:
@@ -23,7 +25,7 @@ class Journal:
         self.path, self.lock = path, threading.Lock()
         self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.claim()
             self.entries = self.read()
         except BlockingIOError:
             os.close(self.handle)
@@ -31,6 +33,18 @@ class Journal:
         except BaseException:
             os.close(self.handle)
             raise
+
+    def claim(self) -> None:
+        """Raise BlockingIOError where it is another's. A process that is being started has its maker's files for a
+        moment, and with them the lock of a journal that was closed meanwhile."""
+        until = time.monotonic() + MOMENT
+        while True:
+            try:
+                return fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(MOMENT / 10)
 
     def read(self) -> list[Entry]:
         """The whole lines; what a crash left of another one is cut off, so that the next one stands alone."""

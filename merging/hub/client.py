@@ -23,7 +23,7 @@ from huggingface_hub.utils._http import default_client_factory  # set_client_fac
 from huggingface_hub.utils.logging import set_verbosity
 
 from merging.errors import MergeError
-from merging.hub.words import HubFault, in_words
+from merging.hub.words import HubFault, in_words, is_of_upload
 from merging.patience import Patience
 from merging.waiting import in_thread, outcome, stopped
 
@@ -119,7 +119,7 @@ def may_pass(error: BaseException | None) -> bool:
     """Whether the same request may succeed a little later."""
     match error:
         case HfHubHTTPError():
-            return error.response.status_code in PASSING
+            return error.response.status_code in PASSING or is_of_upload(error)
         case httpx2.TransportError():
             return True
         case RuntimeError():  # the client wraps the errors of an upload

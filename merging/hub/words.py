@@ -84,6 +84,10 @@ def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: 
     status, said = error.response.status_code, without_tokens(error.server_message or "no reason given", token)
     if status == 401:
         return TokenRefused("The Hub does not accept your token: it has expired or was revoked. Sign in again.")
+    if is_of_upload(error):
+        return MergeError(
+            f"The address that the Hub gave for the upload to {about} is refused there: {said}. Try again."
+        )
     if status == 403:
         return MergeError(
             f"Your account, or the token you signed in with, may not do this with {about}. The Hub says: {said}"
@@ -102,6 +106,14 @@ def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: 
             "Try again in a few minutes; https://status.huggingface.co tells more."
         )
     return MergeError(f"The Hub refused {about} (status {status}). It says: {said}")
+
+
+def is_of_upload(error: HfHubHTTPError) -> bool:
+    """Whether it is the storage that refuses, as when the address that the Hub gave has expired: a new one may do.
+
+    Only contents are put; whatever asks the Hub itself is a POST or DELETE.
+    """
+    return error.response.status_code in (400, 403) and error.response.request.method == "PUT"
 
 
 def without_tokens(text: str, token: str | bool) -> str:

@@ -161,8 +161,10 @@ def test_a_commit_that_fails_is_made_again(server: LocalHub, folder: Path, repo_
     assert commits(server, repo_id) == 1
 
 
-def test_faults_of_the_upload_are_survived(server: LocalHub, folder: Path, repo_id: str):
-    server.fault = times(1, Fault(status=503), path="/lfs/")
+@pytest.mark.parametrize("status", [403, 503])  # 403: the address that the Hub had given has expired
+def test_faults_of_the_upload_are_survived(server: LocalHub, folder: Path, repo_id: str, status: int):
+    faults = iter([Fault(status=status)])
+    server.fault = lambda request: next(faults, None) if request.method == "PUT" else None
     assert publish(ADA, folder, repo_id)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
@@ -136,6 +137,14 @@ def test_the_same_merge_twice_at_once_is_refused(recipe, tmp_path):
         go_on(recipe, tmp_path / "out")
     steps.close()
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_process_that_is_being_started_holds_up_a_journal_for_a_moment_only(tmp_path):
+    closed = Journal(tmp_path / "journal")
+    copy = os.dup(closed.handle)  # what a fork has until it becomes another program
+    closed.close()
+    Timer(0.1, os.close, [copy]).start()
+    Journal(tmp_path / "journal").close()
 
 
 def test_leaving_a_merge_that_went_on_removes_all_of_it(recipe, half):
