@@ -179,13 +179,13 @@ def ask(study: Any, search: Search, known: Sequence[Trial]) -> Any:
 
     tried = {trial.values for trial in known}
     given = values_in(search.recipe, search.dials)
-    if search.sampler == "grid":
+    if not known and given is not None:
+        enqueue(study, search.dials, given)
+    elif search.sampler == "grid":
         rest = (point for point in search.grid() if point not in tried)
         if (point := next(rest, None)) is None:
             return None
         enqueue(study, search.dials, point)
-    elif not known and given is not None:
-        enqueue(study, search.dials, given)
     return study.ask({dial.name: optuna.distributions.FloatDistribution(dial.low, dial.high) for dial in search.dials})
 
 

@@ -28,6 +28,7 @@ DPI = 160
 WRITTEN = 14  # layers up to which each cell of a heat map has its number
 COLUMNS = 3  # of small pictures side by side
 ROLE_NAMES = {"mlp": "MLP"}
+RIGHT = 0.1  # of a cosine: the angle is then within 6 degrees of a right one
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def conflict_sentence(diagnosis: Diagnosis) -> str:
     if whole < nulls.CONFLICT - 0.05:
         meaning = "they partly learned the same, so that their sum grows faster than that of unrelated ones"
     elif whole > nulls.CONFLICT + 0.05:
-        meaning = "they undo part of each other, which smaller lambdas or a vote on signs (TIES) may soften"
+        meaning = "they undo part of each other where both are added; a vote on signs (TIES) leaves one side out there"
     else:
         meaning = "as unrelated task vectors do, which by itself is no reason to choose a method that votes on signs"
     return f"Weighted by magnitude {whole:.1%} goes against each other, beside 50 % by chance: {meaning}."
@@ -286,14 +287,12 @@ def cosine_sentence(diagnosis: Diagnosis) -> str:
     if not diagnosis.has_base:
         return f"{told}; models of one base have nearly 1, so with a base this would say more: give a base_model."
     spread = diagnosis.whole.cosine_spread
-    if (most.cosine or 0) > 0.3:
-        return f"{told}: they learned partly the same, so their sum goes far; try smaller lambdas, or one of the two."
-    if (most.cosine or 0) < -0.1:
-        return f"{told}: the sum of the two takes back part of each; try them apart before merging both."
-    return (
-        f"{told}, beside 0 ± {spread:.1g} for unrelated vectors: the task vectors are nearly at right angles, so each "
-        "can have its own lambda."
-    )
+    told += f", beside 0 ± {spread:.1g} for unrelated vectors"
+    if (most.cosine or 0) > RIGHT:
+        return f"{told}: they learned partly the same, so that a sum of the two goes farther than its lambdas say."
+    if (most.cosine or 0) < -RIGHT:
+        return f"{told}: a sum of the two takes back part of each, so that their lambdas are not chosen one by one."
+    return f"{told}: the task vectors are nearly at right angles, so each can have its own lambda."
 
 
 # Energy.
@@ -385,12 +384,12 @@ def histogram_sentence(found: Histogram) -> str:
     part = "" if found.looked == found.entries else f" (of {found.looked:,} of {found.entries:,} entries)"
     if found.after is None:
         return f"{found.method} needs the whole matrix at once, so only what the models changed is shown{part}."
-    before, after = min(found.zeros), found.zeros_after or 0.0
-    if after > before + 0.01:
-        did = f"leaves {after:.1%} of the entries as the base has them, where the models changed all but {before:.1%}"
+    before, after = found.untouched, found.zeros_after or 0.0
+    if after > before + 0.001:
+        did = f"leaves {after:.1%} of the entries as the base has them, where no model changed {before:.1%}"
     else:
         did = "moves every entry that a model moved"
-    return f"{found.method} {did}{part}; a merge much wider than its parents asks for a smaller lambda."
+    return f"{found.method} {did}{part}; a lambda makes its bars wider or narrower, and leaves their shape."
 
 
 # What all pictures have in common.

@@ -155,9 +155,11 @@ def weights_of(given: Given, factors: tuple[float, ...]) -> Array:
     return np.array(shares(s["weight"], factors, normalize=s["normalize"], lambda_=s["lambda_"]), np.float32)
 
 
-def weigh_and_add(given: Given, changes: Array, weights: Array) -> Iterator[Step]:
+def weigh_and_add(given: Given, changes: Array, weights: Array, said: Array | None = None) -> Iterator[Step]:
+    """`said` is what is told of the weights, where these hold more than lambdas."""
     weighed = changes * weights[:, None]
-    told = ", ".join(f"{name} by {w:.3g}" for name, w in zip(given.names, weights, strict=True))
+    lambdas = weights if said is None else said
+    told = ", ".join(f"{name} by {w:.3g}" for name, w in zip(given.names, lambdas, strict=True))
     yield Step("Times lambda", f"The changes of {told}; below 0 takes a skill away.", lines(given.names, weighed))
     total = added(weighed)
     yield Step("The sum", "What goes the same way adds up, what goes against each other cancels.", line("sum", total))
@@ -236,7 +238,8 @@ def dare_linear(given: Given) -> Iterator[Step]:
         rescaled = kept * np.array(factors, np.float32)[:, None]
         yield Step("Scale up the rest", f"So that the magnitudes sum to what they did: {told}.",
                    lines(given.names, rescaled))  # fmt: skip
-    yield from weigh_and_add(given, kept, weights_of(given, factors))
+    lambdas = weights_of(given, (1.0,) * len(given.names))
+    yield from weigh_and_add(given, kept, weights_of(given, factors), lambdas)  # in one step, as the method does
 
 
 def slerp(given: Given) -> Iterator[Step]:

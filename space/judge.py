@@ -66,6 +66,10 @@ class Ask:
         """What a search turns of a recipe. Raises MergeError where that is nothing."""
         return dials_of(recipe, self.parameter, self.groups, self.low, self.high)
 
+    def steps(self, dials: int) -> int:
+        """Of a grid, for each value: as many as the trials are enough for."""
+        return int(self.trials ** (1 / dials) + 1e-9)
+
 
 @dataclass(frozen=True, slots=True)
 class Judge:
@@ -123,7 +127,7 @@ class Judge:
             exact = pinned(used, checkpoints)
         payload = {
             "ask": asdict(ask), "set": set_name, "recipe": to_yaml(exact), "typed": to_yaml(used),
-            "rows": [str(one) for one in rows_of(typed)],
+            "rows": [str(one) for one in rows_of(typed)], "base": str(typed.base or ""),
         }  # fmt: skip
         return self.send(viewer, "judge", f"{WHATS[ask.what]}: {title_of(used, ask)}", payload)
 
@@ -137,7 +141,7 @@ class Judge:
             return used if ask.candidates or ask.last else parse_recipe(text), used
         typed = parse_recipe(text)
         if ask.what == "search":
-            ask.dials(typed)
+            refuse_search(ask, len(ask.dials(typed)))
         return typed, between(*ends_of(typed, ask), 0.5) if ask.what == "path" else typed
 
     def candidates(self, text: str, ask: Ask, hub: Hub) -> list[ModelRef]:
@@ -194,10 +198,19 @@ class Judge:
             self.queue.cancel(id, viewer.owner)
 
     def scores_of_merge(self, merge: Job, viewer: Viewer) -> dict[str, Any] | None:
-        """The newest scores of just the recipe that a merge was made from."""
-        for job in self.queue.list(viewer.owner):
-            is_of_it = job.kind == "judge" and job.payload["recipe"] == merge.payload["recipe"]
-            if is_of_it and job.state == "done" and job.payload["ask"]["what"] == "score":
+        """The newest scores of just the recipe that a merge was made from.
+
+        Where a search or a soup has found it, they are those of the part that it was not chosen by.
+        """
+        recipe = merge.payload["recipe"]
+        done = [job for job in self.queue.list(viewer.owner) if job.kind == "judge" and job.state == "done"]
+        for job in done:
+            if job.payload["ask"]["what"] in ("search", "soup"):
+                found = self.answer(job)
+                if found and found.get("pinned") == recipe and found.get("report"):
+                    return found | {"scores": found["report"]}
+        for job in done:
+            if job.payload["ask"]["what"] == "score" and job.payload["recipe"] == recipe:
                 return self.answer(job)
         return None
 
@@ -223,6 +236,15 @@ def refuse_odd(ask: Ask, held_out: HeldOut) -> None:
             raise MergeError(f"{ask.trials} trials were asked for; 1 to {MAX_TRIALS} can be made at a time.")
         if not 0 <= ask.minutes <= MAX_MINUTES:
             raise MergeError(f"{ask.minutes:g} minutes were given; a search may take up to {MAX_MINUTES}.")
+
+
+def refuse_search(ask: Ask, dials: int) -> None:
+    """What the samplers cannot do with so many values."""
+    if ask.sampler == "cma-es" and dials < 2:
+        raise MergeError("CMA-ES searches two values or more; here is one. Take TPE or a grid.")
+    if ask.sampler == "grid" and ask.steps(dials) < 2:
+        raise MergeError(f"The coarsest grid of {dials} values has {2**dials:,} points, and {ask.trials} "
+                         "trials were asked for. Take TPE, fewer values, or so many trials.")  # fmt: skip
 
 
 def most_models(settings: Settings, what: str) -> int:

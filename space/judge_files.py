@@ -65,16 +65,19 @@ LINES: Mapping[str, Callable[[Answer], Iterator[dict[str, Any]]]] = {
 
 
 def card_scores(answer: Answer) -> OwnScores | None:
-    """What the card of a merge says of it; None where nothing was scored to the end."""
+    """What the card of a merge says of it; None where nothing was scored to the end.
+
+    The first row is the merge itself, whatever the search that found it called it.
+    """
     found = answer.get("scores")
     if not found or not answer["is_whole"]:
         return None
     rows = [
         OwnScore(
-            public(row["label"]), task["task"], MEASURES[name].title, task[name]["value"], task[name]["low"],
-            task[name]["high"], task["examples"],
+            "The merge" if number == 0 else public(row["label"]), task["task"], MEASURES[name].title,
+            task[name]["value"], task[name]["low"], task[name]["high"], task["examples"],
         )
-        for row in found["rows"]
+        for number, row in enumerate(found["rows"])
         for task in row["tasks"]
         for name in ON_CARD
         if task.get(name)

@@ -97,6 +97,7 @@ class Sitting:
     teller: Teller
     shelf: Shelf
     names: Mapping[str, str] = field(default_factory=dict)  # of a model at its commit: as it was typed
+    base: str = ""  # of the recipe on the page, as it was typed
 
     @property
     def objective(self) -> Objective:
@@ -199,7 +200,8 @@ class Judging:
             )  # fmt: skip
             rows, names = tuple(job.payload["rows"]), dict(zip(named(recipe), named(typed), strict=True))
             with closing(bench):
-                RUNS[ask.what](Sitting(ask, held_out, recipe, typed, rows, bench, teller, shelf, names))
+                base = str(job.payload.get("base", ""))
+                RUNS[ask.what](Sitting(ask, held_out, recipe, typed, rows, bench, teller, shelf, names, base))
         teller.answer["is_whole"] = True
         teller.write()
         return {"what": ask.what}
@@ -239,7 +241,7 @@ def path(sitting: Sitting) -> None:
     colours = [sitting.colour_of(name) for name in names]
     answer = sitting.teller.answer
     answer |= {"first": names[0], "second": names[1], "shares": shares, "losses": {}, "barriers": [],
-               "colours": colours, "is_from_base": names[0] not in sitting.rows}  # fmt: skip
+               "colours": colours, "is_from_base": names[0] == sitting.base}  # fmt: skip
 
     def on(point: Scores) -> None:
         for task in point.tasks:
@@ -266,7 +268,7 @@ def soup(sitting: Sitting) -> None:
     mine = {str(one) for one in found.members}
     members = [one.model for one in sitting.typed.models if str(one.model) in {sitting.names[name] for name in mine}]
     answer |= {"recipe": to_yaml(soup_of(members)), "value": found.value, "uniform": found.uniform,
-               "members": [str(one) for one in members]}  # fmt: skip
+               "members": [str(one) for one in members], "pinned": to_yaml(found.recipe)}  # fmt: skip
     sitting.scored([Subject("greedy soup", found.recipe), *others], parts.report, "report")
 
 
@@ -278,8 +280,7 @@ def search(sitting: Sitting) -> None:
     """New trials, after those of the same search before; then the part that was not chosen by reports."""
     ask, teller, parts = sitting.ask, sitting.teller, split(sitting.held_out)
     dials = ask.dials(sitting.recipe)
-    steps = max(2, int(ask.trials ** (1 / len(dials)) + 1e-9))
-    asked = Search(sitting.recipe, dials, sitting.objective, ask.sampler, steps)  # type: ignore[arg-type]
+    asked = Search(sitting.recipe, dials, sitting.objective, ask.sampler, max(2, ask.steps(len(dials))))  # type: ignore[arg-type]
     with studied(asked, parts.validation, sitting.shelf.trials) as study:
         known: list[Trial] = trials_of(study)
     start, others = Subject(GIVEN, sitting.recipe), beside(sitting.recipe)
@@ -332,7 +333,8 @@ def tell_best(sitting: Sitting, found: Found) -> None:
     dials = sitting.ask.dials(sitting.typed)
     answer |= {"best": best.number, "recipe": to_yaml(turned(sitting.typed, dials, best.values))}
     at_start = values_in(sitting.recipe, found.search.dials)
-    answer["given"] = next((one.value for one in found.trials if one.values == at_start), None)
+    start = next((one for one in found.trials if one.values == at_start), None)
+    answer |= {"given": start and start.value, "start": start and start.number, "pinned": to_yaml(found.recipe)}
     tasks = list(best.tasks)
     pairs = [(a, b) for i, a in enumerate(tasks) for b in tasks[i + 1 :]]
     answer["fronts"] = [{"tasks": pair, "trials": [one.number for one in pareto(found, *pair)]} for pair in pairs]

@@ -301,9 +301,10 @@ def trade(answer: Answer, best: Mapping[str, Any], front: Mapping[str, Any] | No
         if front
         else "Each dot is a trial, in the order in which they were made."
     )
-    more = " Thin lines: the recipe as it was." if front else ""
+    as_given = next((one for one in trials if one["number"] == answer.get("start")), None) if front else None
+    more = " Thin lines: the recipe as it was." if as_given else ""
     told = f"{said} The best has {trial_title(answer, best)}."
-    drawn = plane(dots, names, at(trials[0]) if front and not answer["earlier"] else None, told, better=better)
+    drawn = plane(dots, names, at(as_given) if as_given else None, told, better=better)
     return f'<figure class="plot broad"><figcaption>{escape(said + more)}</figcaption><div>{drawn}</div></figure>'
 
 
@@ -346,13 +347,13 @@ def path_sentence(answer: Answer) -> str:
     if high:
         worst = max(high, key=lambda one: one["height"]["value"])
         where = f"{worst['height']['value']:.2g} nats above the chord on {task_name(worst['task'])}"
-        return f"There is a barrier, {where}: they do not lie in one basin, and averages between them lose."
+        return f"There is a barrier, {where}: more than chance explains, and averages there lose as much."
     if answer["is_from_base"]:
         return (
-            "No barrier between base and fine-tune: each point is a share alpha of the tuning, and no share of it "
-            "costs more than the line between its ends."
+            "No barrier between base and fine-tune: each point is a share alpha of the tuning, and of no share can it "
+            "be told from chance that it costs more than the line between its ends."
         )
-    return "No clear barrier: on this set they lie in one basin, so that averages between them can work."
+    return "No barrier that could be told from chance on this set: averages between the two can work."
 
 
 def path_plot(answer: Answer, task: str, barrier: Mapping[str, Any] | None) -> str:

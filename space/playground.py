@@ -89,7 +89,7 @@ def typed(entries: Entries) -> str:
     """Entries of a tensor as somebody would type them, so that they can be changed."""
     names = ("base", *(name.replace(":", " ") for name in entries.models))
     return "\n".join(
-        f"{name}: {' '.join(f'{value:.5g}' for value in row)}" for name, row in zip(names, entries.wide, strict=True)
+        f"{name}: {' '.join(f'{value!s}' for value in row)}" for name, row in zip(names, entries.wide, strict=True)
     )
 
 

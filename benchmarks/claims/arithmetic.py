@@ -51,7 +51,7 @@ def addition_of_pairs(lab: Lab) -> Figures:
 
 
 @claim(
-    "Negating a task vector removes the skill and keeps the rest; a random vector of the same norm does neither.",
+    "Negating a task vector removes the skill and keeps the rest; a random vector of the same norm does not remove it.",
     source=ARITHMETIC,
     paper="target 64.8 to 19.0 %, control 75.5 to 72.9 %; random vector 60.9 and 72.9 % (CLIP L/14)",
     criterion="target at most half of the base's, control ≥ 95 % of the base's; at the same lambda the random vector leaves ≥ 90 % of the target",  # noqa: E501

@@ -148,7 +148,9 @@ def robustness(lab: Lab) -> Figures:
     """The shift: rows of eight symbols, which no training had. Members up to the rate of pretraining."""
     found = []
     for skill in SOUP_SKILLS:
-        soup, best = lab.average(moderate(lab, skill)), lab.model(ranked(lab, skill)[0])
+        members = moderate(lab, skill)
+        best = lab.model(next(name for name in ranked(lab, skill) if name in members))
+        soup = lab.average(members)
         found.append(
             {
                 "soup, shifted": graded(lab, soup, skill, length=LONGER),

@@ -14,7 +14,6 @@ ARITHMETIC = "arithmetic"  # follows from the formula alone
 
 FAR = 0.2  # of the base's norm: by a calibration on sampled weights, from there on a model is pretrained further
 MUCH_LARGER = 5.0  # norm of one task vector by another's: a sum with equal weights is nearly the larger one
-TRIMS = ("ties", "breadcrumbs", "breadcrumbs_ties", "dare_ties", "sce")
 VOTES = ("ties", "dare_ties", "della", "breadcrumbs_ties", "sce", "tsv", "iso_c", "iso_cts")
 DROPS = ("dare_linear", "dare_ties", "della", "della_linear")
 
@@ -85,7 +84,7 @@ def one_sided(d: Diagnosis) -> Iterator[Advice]:
 
 def trimming_removes_nothing(d: Diagnosis) -> Iterator[Advice]:
     names = [n for n, m in zip(d.names, d.whole.models, strict=True) if 1 - (m.unchanged or 0) < d.keep]
-    if names and d.method in TRIMS:
+    if names and d.method == "ties":
         yield Advice(
             f"{listed(names)} changed fewer than {d.keep:.0%} of the entries at all, so trimming to that share removes "
             "next to nothing.",
@@ -98,8 +97,8 @@ def equal(d: Diagnosis) -> Iterator[Advice]:
     for pair in d.whole.pairs:
         if pair.distance == 0:
             yield Advice(
-                f"{d.names[pair.a]} and {d.names[pair.b]} are the same in every entry that was looked at.",
-                "Their merge adds the same change twice. Leave one of them out.",
+                f"{d.names[pair.a]} and {d.names[pair.b]} are the same, as far as sums over what was looked at tell.",
+                "If they are, their merge adds the same change twice: leave one of them out.",
                 ARITHMETIC,
             )
 

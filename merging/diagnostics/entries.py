@@ -56,6 +56,7 @@ class Histogram:
     after: tuple[float, ...] | None
     zeros: tuple[float, ...]  # of each model the share of entries that are not changed at all
     zeros_after: float | None
+    untouched: float  # the share of entries that no model changed
     looked: int
     entries: int
 
@@ -100,6 +101,7 @@ def histogram(entries: Entries, method: str) -> Histogram:
     return Histogram(
         entries.tensor, method, entries.models, tuple(map(float, edges)), tuple(shares[:n]),
         shares[n] if merged is not None else None, tuple(zeros[:n]), zeros[n] if merged is not None else None,
+        float((entries.deltas == 0).all(0).mean()) if entries.wide.shape[1] else 0.0,
         entries.wide.shape[1], entries.numel,
     )  # fmt: skip
 

@@ -27,8 +27,9 @@ from merging.plan import Step
 from merging.totals import Total
 
 PLACES = 65_536  # see loops.count_wide
-# In larger tensors the magnitudes of one tile in so many are counted: the cuts and the energy curve are then right to a
-# thousandth, and counting, which no vector unit does, takes a quarter of the time. All else is of all entries.
+# In larger tensors the magnitudes of one tile in so many are counted: the cuts and the energy curve are then right to
+# two thousandths as a rule, and counting, which no vector unit does, takes a quarter of the time. All else is of all of
+# them.
 COUNTED, EVERY = 2**20, 4
 
 

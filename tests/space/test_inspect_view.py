@@ -77,7 +77,7 @@ def test_advice_has_its_source():
 
 def changed(**more):
     shares = ((0.1, 0.3, 0.1),), (0.0, 0.2, 0.0)
-    found = Histogram("a.weight", "ties", ("one",), (-2.0, -1.0, 1.0, 2.0), *shares, (0.5,), 0.8, 1000, 4000)
+    found = Histogram("a.weight", "ties", ("one",), (-2.0, -1.0, 1.0, 2.0), *shares, (0.5,), 0.8, 0.5, 1000, 4000)
     return replace(found, **more)
 
 

@@ -156,6 +156,14 @@ def test_models_that_do_not_belong_together_are_scored_by_no_one_but_a_path_show
     assert ask(service, "path", text=strangers).title == "Path: pocket-reverse to pocket-stranger"
 
 
+def test_a_search_that_a_sampler_cannot_do_is_refused_at_once(service):
+    with pytest.raises(MergeError, match=r"coarsest grid of 10 values has 1,024 points, and 20 trials.*Take TPE"):
+        ask(service, "search", sampler="grid", groups=("attention", "mlp", "norms", "embeddings", "head"))
+    one = recipe("alloy/pocket-reverse")
+    with pytest.raises(MergeError, match="CMA-ES searches two values or more"):
+        ask(service, "search", text=one, sampler="cma-es")
+
+
 def test_scores_are_the_owners_and_can_go_into_the_card_of_that_merge(service):
     job = ask(service, "score")
     answer = done(service, job)
@@ -195,6 +203,13 @@ def test_a_search_is_stopped_with_its_best_and_goes_on_from_there(service):
     assert 1 <= len(first["trials"]) < 300 and first["earlier"] == 0 and first["given"] == first["trials"][0]["value"]
     assert first["parts"] == {"validation": 6, "report": 6} and first["report"]["set"]["examples"] == 6
     assert "@" not in first["recipe"] and "alloy/pocket-add" in first["recipe"] and first["report"]["against"]
+    # A merge of what was found has the scores of the half that it was not chosen by, also where all of it was scored.
+    of_found = {"recipe": first["pinned"]}
+    made = replace(service.job(job.id, ADA), kind="merge", payload=of_found)
+    offered = service.judge.scores_of_merge(made, ADA)
+    card = card_scores(offered)
+    assert card is not None and card.examples == 6 and card.rows[0].model == "The merge"
+    assert service.judge.scores_of_merge(made, BOB) is None
     assert labels(first["report"]) == ["Best found", "The recipe as it was", "alloy/pocket-base", *BESIDE]
     assert first["dials"] == ["weight of alloy/pocket-reverse", "weight of alloy/pocket-add"]
     (front,) = first["fronts"]

@@ -97,7 +97,7 @@ def test_a_path_says_whether_there_is_a_barrier():
               "barriers": [{"task": "all", "height": height, "at": 0.5, "is_clear": True}]}  # fmt: skip
     assert "There is a barrier, 2.9 nats above the chord" in panel(job("path"), answer)
     answer["barriers"] = [{"task": "all", "height": at(0.01, -0.1, 0.1), "at": 0.5, "is_clear": False}]
-    assert "they lie in one basin" in panel(job("path"), answer)
+    assert "No barrier that could be told from chance" in panel(job("path"), answer)
 
 
 def test_large_perplexities_are_written_out():
@@ -145,6 +145,8 @@ def test_of_three_tasks_somebody_chooses_the_two_that_are_plotted():
     assert "trade a for c" in panel(job("search"), answer) and "NLL of c, less is better" in panel(
         job("search"), answer
     )
+    assert "Thin lines" not in panel(job("search"), answer)  # what the recipe had was not tried
+    assert "Thin lines: the recipe as it was" in panel(job("search"), {**answer, "start": 1, "earlier": 2})
     said = panel(job("search"), answer, "b and c")
     assert "trade b for c" in said and said.count('class="front point"') == 1
     assert "trade a for c" in panel(job("search"), answer, "of another set")

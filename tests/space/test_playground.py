@@ -62,8 +62,8 @@ def test_a_method_without_a_walk_is_refused():
 def test_entries_of_a_tensor_are_typed_as_somebody_would():
     wide = np.array([[0.5, -0.25], [0.50390625, 1e-9]], np.float32)
     text = typed(Entries("a", ("with: colon",), wide, (2,), 2, None))
-    assert text == "base: 0.5 -0.25\nwith  colon: 0.50391 1e-09"
-    assert [line.values for line in read_numbers(text)] == [(0.5, -0.25), (0.50391, 1e-9)]
+    assert text == "base: 0.5 -0.25\nwith  colon: 0.50390625 1e-09"
+    assert [line.values for line in read_numbers(text)] == [(0.5, -0.25), (0.50390625, 1e-9)]
 
 
 def test_names_are_text():

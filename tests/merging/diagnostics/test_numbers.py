@@ -56,6 +56,8 @@ def test_every_number_is_that_of_float64(family):
         for pair in part.pairs:
             right = reference.pair_numbers([d[pair.a] for d in deltas], [d[pair.b] for d in deltas], 0.2)
             assert pair.conflict_weighted == pytest.approx(right.pop("conflict_weighted"), rel=1e-6)
+            a, b = (np.concatenate([d[i] for d in deltas]) for i in (pair.a, pair.b))
+            assert pair.distance == pytest.approx(np.linalg.norm(a - b) / norm, rel=1e-6)
             for sums in ("cosine", "norm_ratio"):
                 assert getattr(pair, sums) == pytest.approx(right.pop(sums), rel=1e-6, abs=1e-7), name
             assert {n: getattr(pair, n) for n in right} == pytest.approx(right, rel=1e-11, abs=1e-14), name

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from merging.diagnostics import advise, from_json, to_csv, to_json
 from merging.diagnostics.entries import histogram, read_entries
 from merging.errors import MergeError
+from merging.figures import histogram_sentence
 from merging.roles import role_of
 from tests.merging.diagnostics.diagnosed import made, noise, run
 from tests.merging.models import fine_tunes, opened, recipe_of
@@ -48,6 +50,26 @@ def test_a_cut_at_zero_is_told(tmp_path):
     found = run(recipe_of("ties", paths, path, weight=1.0, density=0.2))
     assert found.whole.models[0].kept == pytest.approx(0.05, abs=0.005)
     assert any("removes next to nothing" in advice.finding for advice in advise(found))
+    for method in ("dare_ties", "sce", "breadcrumbs"):  # which cut in other ways
+        other = {} if method == "sce" else {"weight": 1.0, "density": 0.5}
+        assert not any("trimming" in one.finding for one in advise(run(recipe_of(method, paths, path, **other))))
+
+
+def test_what_no_model_changed_is_not_what_one_left_alone(tmp_path):
+    """Two models that changed one half each: nothing is left for the method to leave alone."""
+    base = noise({"a.weight": (40, 50)})
+    tunes = [{"a.weight": base["a.weight"].clone()} for _ in range(2)]
+    tunes[0]["a.weight"][:20] += 0.01
+    tunes[1]["a.weight"][20:] += 0.01
+    path, paths = made(tmp_path, base, tunes, config={})
+    said = {}
+    for method, more in (("task_arithmetic", {}), ("ties", {"density": 0.25})):
+        recipe = recipe_of(method, paths, path, weight=1.0, **more)
+        found = histogram(read_entries(recipe, opened(recipe), "a.weight"), method)
+        assert found.untouched == 0 and found.zeros == (0.5, 0.5)
+        said[method] = histogram_sentence(found)
+    assert "moves every entry that a model moved" in said["task_arithmetic"]
+    assert re.search(r"leaves \d+\.\d% of the entries as the base has them, where no model changed 0\.0%", said["ties"])
 
 
 def test_histogram_before_and_after(tmp_path):
