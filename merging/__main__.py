@@ -208,7 +208,7 @@ def run_merge(given: argparse.Namespace) -> int:
         recipe = recipe if given.seed is None else replace(recipe, seed=given.seed)
         hub = publishing_hub(given)
         models = open_models(recipe, opened, cached=given.cache)
-        found = check(recipe, models, options, out=out)
+        found = check(recipe, models, options, out=out, leaves="never" if given.out else "always")
         console.print_check(found, to_stderr=True)
         refuse_blocked(found, given.allow)
         collect_from_now_on()

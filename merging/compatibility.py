@@ -6,7 +6,7 @@ from pathlib import Path
 
 from merging.checkpoint import Checkpoint
 from merging.checks.config import check_configs
-from merging.checks.cost import check_cost, estimate
+from merging.checks.cost import Leaves, check_cost, estimate
 from merging.checks.facts import Facts, gather
 from merging.checks.lambdas import check_lambdas
 from merging.checks.licence import check_licences
@@ -38,11 +38,12 @@ class Check:
 
 
 def check(
-    recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], options: Options | None = None, *, out: Path = Path()
-) -> Check:
+    recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], options: Options | None = None,
+    *, out: Path = Path(), leaves: Leaves = "never",
+) -> Check:  # fmt: skip
     """Everything that can be known before a merge. Reads headers, small files and a few sampled megabytes.
 
-    `out` is where the merge would be written; its disk must have room for it.
+    `out` is where the merge would be written; its disk must have room for it, or for two shards where these `leaves`.
     """
     refs = all_models(recipe)
     models = gather(refs, checkpoints)
@@ -52,7 +53,7 @@ def check(
         found.append(refusal)
     seconds = estimate(plan, models, METHODS[recipe.method]) if plan else 0.0
     if plan:
-        found += check_cost(plan, models, seconds, out)
+        found += check_cost(plan, models, seconds, out, leaves)
     return Check(
         findings=by_level(found),
         plan=plan,

@@ -79,6 +79,11 @@ class Plan:
     budget: Budget  # how memory is divided
     stack: Stack = ()  # where the layers come from, if they were stacked anew
 
+    @property
+    def passing_bytes(self) -> int:
+        """Free space that it needs where each shard leaves when it has been sent: two of them, and the rest."""
+        return self.disk_bytes - self.write_bytes + sum(sorted(shard.nbytes for shard in self.shards)[-2:])
+
 
 def make_plan(
     recipe: Recipe,

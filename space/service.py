@@ -41,6 +41,7 @@ from space.tried import Tried, key_of
 from space.turns import Turn, Turns, no_turn
 from space.viewer import HubFor, Viewer
 from space.votes import VERDICTS, Vote, Votes
+from space.words import size
 from space.zero_gpu import borrowed_gpu, own_device
 
 LIVE_VOTES = "live"  # the page of votes on merges that have no job
@@ -94,17 +95,19 @@ class Service:
             found = self.look(recipe, checkpoints)
             if found.blocked:
                 raise MergeError("These models cannot be merged: " + blocking(found))
-            self.refuse_no_room(found)
+            self.refuse_no_room(found, leaves=bool(publish_as))
             recipe = pinned(recipe, checkpoints)
         payload = {
             "recipe": to_yaml(recipe), "findings": [asdict(one) for one in found.findings],
             "cached": cached and not self.settings.hosted,
-            "disk_bytes": found.plan.disk_bytes if found.plan else 0, "repo_id": publish_as, "private": private,
+            "disk_bytes": disk_needed(found, leaves=bool(publish_as)), "repo_id": publish_as, "private": private,
         }  # fmt: skip
         return self.submit(viewer, "merge", suggested_name(recipe), payload, estimate=found.seconds)
 
     def look(self, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Check:
-        return compatibility.check(recipe, checkpoints, engine_options(self.settings), out=self.settings.home)
+        return compatibility.check(
+            recipe, checkpoints, engine_options(self.settings), out=self.settings.home, leaves="if chosen"
+        )
 
     def submit(
         self, viewer: Viewer, kind: str, title: str, payload: Mapping[str, Any], *, estimate: float | None = None
@@ -115,16 +118,24 @@ class Service:
             secret=viewer.token or None, needs_secret=self.settings.hosted and bool(viewer.token), estimate=estimate,
         )  # fmt: skip
 
-    def refuse_no_room(self, found: Check) -> None:
-        if found.plan is not None:
-            self.room.refuse_too_large(found.plan)
-            self.room.plan(found.plan.disk_bytes, self.queue.active(), self.queue.folder)
+    def refuse_no_room(self, found: Check, *, leaves: bool) -> None:
+        """`leaves`: whether shards are sent away while the others are made."""
+        if found.plan is None:
+            return
+        self.room.refuse_too_large(found.plan)
+        try:
+            self.room.plan(disk_needed(found, leaves=leaves), self.queue.active(), self.queue.folder)
+        except MergeError as e:
+            less = found.plan.passing_bytes
+            if leaves or less >= found.plan.disk_bytes:
+                raise
+            raise MergeError(f"{e} Published while it is made, it needs {size(less)}.") from None
 
     def may_not_merge(self, viewer: Viewer, found: Check) -> str:
         """Why this viewer cannot start a merge now; empty when they can."""
         try:
             self.queue.refuse_too_many(viewer.owner)
-            self.refuse_no_room(found)
+            self.refuse_no_room(found, leaves=True)  # it may be, which Merge looks at again
         except MergeError as e:
             return str(e)
         return ""
@@ -439,6 +450,13 @@ def turn_of_jobs(settings: Settings, turns: Turns) -> Turn:
         return no_turn(waiting) if own_device(settings) == "cpu" else turns.turn(waiting)
 
     return turn
+
+
+def disk_needed(found: Check, *, leaves: bool) -> int:
+    """Bytes of disk that a merge takes here at most."""
+    if found.plan is None:
+        return 0
+    return found.plan.passing_bytes if leaves else found.plan.disk_bytes
 
 
 def build_service(settings: Settings, *, hub_for: HubFor = Hub) -> Service:

@@ -3,11 +3,12 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import psutil  # type: ignore[import-untyped]
 
 from merging.checks.facts import Facts
-from merging.findings import Finding, block, ok
+from merging.findings import Finding, block, ok, warn
 from merging.methods.spec import Method
 from merging.plan import Plan, estimate_seconds
 
@@ -17,14 +18,17 @@ SPEED = 1e9
 SPEED_WITH_MEASURE = 600e6
 HUB_SPEED = 50e6
 
+Leaves = Literal["never", "always", "if chosen"]  # whether shards leave the disk while the others are made
 
-def check_cost(plan: Plan, models: Sequence[Facts], seconds: float, out: Path) -> Iterator[Finding]:
+
+def check_cost(
+    plan: Plan, models: Sequence[Facts], seconds: float, out: Path, leaves: Leaves = "never"
+) -> Iterator[Finding]:
     memory = plan.peak_memory_bytes
     free_disk, free_memory = shutil.disk_usage(existing(out)).free, available_memory()
-    if plan.disk_bytes > free_disk:
-        yield too_little(
-            "disk", "disk", plan.disk_bytes, free_disk, "Free some space, or choose another output folder."
-        )
+    needed = plan.passing_bytes if leaves == "always" else plan.disk_bytes
+    if needed > free_disk:
+        yield no_disk(plan, needed, free_disk, leaves)
     if memory > free_memory:
         yield too_little(
             "memory", "memory", memory, free_memory, "Give the merge less memory, or close other programs."
@@ -32,7 +36,20 @@ def check_cost(plan: Plan, models: Sequence[Facts], seconds: float, out: Path) -
     yield ok(
         "cost",
         f"The merge reads {size(plan.read_bytes)} and writes {size(plan.write_bytes)} in {count(plan)}; it needs up to "
-        f"{size(memory)} of memory and {size(plan.disk_bytes)} of disk, and takes {duration(seconds)}.",
+        f"{size(memory)} of memory and {size(needed)} of disk, and takes {duration(seconds)}.",
+    )
+
+
+def no_disk(plan: Plan, needed: int, free: int, leaves: Leaves) -> Finding:
+    if leaves != "if chosen" or plan.passing_bytes > free:
+        return too_little("disk", "disk", needed, free, "Free some space, or choose another output folder.")
+    return warn(
+        "disk",
+        "There is not enough disk to keep the merge here.",
+        {"this machine": f"{size(free)} free, {size(needed)} needed"},
+        why="Kept here, it would stop on the way.",
+        remedy=f"Publish it while it is made: each shard leaves when it has been sent, which needs "
+        f"{size(plan.passing_bytes)}.",
     )
 
 

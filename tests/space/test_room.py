@@ -1,4 +1,5 @@
 import itertools
+import shutil
 
 import pytest
 
@@ -74,6 +75,26 @@ def test_a_merge_that_reads_too_much_is_refused_and_the_check_says_so(make):
 def test_a_merge_that_the_disk_does_not_hold_is_refused_before_its_first_byte(make):
     with pytest.raises(MergeError, match="the disk here has room for 0 bytes"):
         make(spare_disk_bytes=10**15).merge(BOTH, ADA)
+
+
+def test_a_merge_larger_than_the_disk_is_published_while_it_is_made(make, monkeypatch, repo_name):
+    service = make(shard_bytes=200_000, spare_disk_bytes=0)
+    plan = service.check(BOTH, ADA).plan
+    assert plan is not None and len(plan.shards) > 4
+    enough = plan.passing_bytes
+    assert enough < plan.disk_bytes - 300_000
+    monkeypatch.setattr(service.room, "disk", lambda folder: enough)
+    free = shutil.disk_usage("/")._replace(free=enough)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: free)
+        found = service.check(BOTH, ADA)
+        assert not found.blocked and service.may_not_merge(ADA, found) == ""
+        (told,) = (one for one in found.findings if one.id == "disk")
+        assert told.level == "warn" and "Publish it while it is made" in told.remedy
+        with pytest.raises(MergeError, match=r"disk here has room for .* Published while it is made, it needs"):
+            service.merge(BOTH, ADA)
+        job = service.merge(BOTH, ADA, publish_as=f"ada/{repo_name}")
+    assert service.queue.wait(job.id, 60).state == "done", service.job(job.id, ADA).error
 
 
 def none_free(folder):
