@@ -55,7 +55,7 @@ class Source(Protocol):
         ...
 
     def checked(self) -> Collection[str]:
-        """The files of which every byte has been read by now, and is as it should be."""
+        """The files of which every byte has been read by now, and is as it should be; an error where one is not."""
         ...
 
     def recall(self, files: Collection[str], right: Collection[str]) -> None:

@@ -99,8 +99,18 @@ def merge(
         run = Run(recipe, models, plan, device, stage, threading.Event(), delivery)
         record = partial(Record, recipe, used, plan, findings, device=device.name, shard_bytes=options.shard_bytes)
         with delivering(delivery):
-            yield from make(run, used, record)
+            try:
+                yield from make(run, used, record)
+            except Kept:
+                refuse_broken(run)  # first: of what arrived broken nothing may be gone on with
+                raise
     yield progress(run, len(plan.shards), whole(run))
+
+
+def refuse_broken(run: Run) -> None:
+    """Raise MergeError where a file of a model is known by now to have arrived broken."""
+    for checkpoint in run.checkpoints:
+        checkpoint.source.checked()
 
 
 def make(run: Run, used: Mapping[ModelRef, Checkpoint], record_of: Callable[..., Record]) -> Iterator[Progress]:
@@ -215,6 +225,7 @@ def write_shards(run: Run) -> Iterator[Progress]:
                         file.open()
                         yield from write_shard(run, number, shard, file, pool)
                         sha256 = file.finish()
+                    refuse_broken(run)
                     run.stage.keep(shard, sha256)
                     write_down(run.stage, [checkpoint.source for checkpoint in run.checkpoints])
                 if run.delivery:

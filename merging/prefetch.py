@@ -174,9 +174,11 @@ class Prefetch:
         return held
 
     def checked(self) -> list[str]:
-        """The files whose checksum is complete and right."""
+        """The files whose checksum is complete and right. Raises where one is wrong."""
         with self.changed:
-            return [] if self.failure else [file for file in self.checksums if file not in self.unchecked]
+            if self.failure:
+                raise self.failure
+            return [file for file in self.checksums if file not in self.unchecked]
 
     def finish(self) -> None:
         """Wait for the checksums of all that was read. Raises where one is wrong."""

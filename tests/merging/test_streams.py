@@ -1,10 +1,11 @@
 """Whole merges out of byte ranges: the bits of a merge of folders, in few requests, whatever goes wrong on the way."""
 
+import itertools
 import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +13,14 @@ from typing import Any, cast
 import pytest
 import torch
 from huggingface_hub import constants, snapshot_download
+from starlette.requests import Request
 
 from merging.checkpoint import Checkpoint
 from merging.compatibility import check
 from merging.engine import Options, merge
 from merging.errors import Kept, MergeError
 from merging.hub import Hub, HubRepo, open_model, open_models
+from merging.patience import Patience
 from merging.reading import Range
 from merging.recipe import Input, ModelRef, Recipe
 from merging.waiting import Stopped
@@ -180,6 +183,30 @@ def test_a_flipped_bit_stops_the_merge(hub: LocalHub, small_requests, tmp_path: 
     with pytest.raises(MergeError, match=r"did not arrive as the Hub keeps it|reaches inf|NaN or infinite"):
         merged(models, tmp_path / "out", SMALL, "task_arithmetic")
     assert fault.made and not list(tmp_path.iterdir())
+
+
+def test_what_arrived_broken_is_not_gone_on_with(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where the merge stops for something else, which would pass: what is kept then was made of broken bytes."""
+    models, contents = opened(Hub(patience=Patience(attempts=2, first_pause=0.01))), itertools.count()
+    known, right = threading.Event(), HubRepo.checked
+
+    def checked(repo: HubRepo) -> Collection[str]:
+        if known.is_set() and repo.repo_id == NAMES[1]:
+            raise MergeError("It did not arrive as the Hub keeps it.")
+        return right(repo)
+
+    def away(request: Request) -> Fault | None:
+        if "/cdn/" in request.url.path and next(contents) > 12:
+            known.set()
+            return Fault(status=503)
+        return None
+
+    monkeypatch.setattr(HubRepo, "checked", checked)
+    hub.fault = away
+    small = replace(SMALL, shard_bytes=1_000_000)
+    with pytest.raises(MergeError, match="did not arrive as the Hub keeps it") as found:
+        merged(models, tmp_path / "out", small, "task_arithmetic")
+    assert not isinstance(found.value, Kept) and known.is_set() and not list(tmp_path.iterdir())
 
 
 def test_a_small_file_that_arrives_broken_is_read_again(hub: LocalHub, folders: list[Path]):
