@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from merging.errors import MergeError
+from merging.errors import NoMemory
 from merging.methods.arrays import Array, Bytes
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -42,7 +42,7 @@ class Gpu:
             try:
                 yield
             except torch.OutOfMemoryError:
-                raise MergeError(
+                raise NoMemory(
                     f"{self.name} has too little free memory for the blocks of this merge. Give the merge less memory, "
                     "end what else uses the GPU, or use the device cpu."
                 ) from None
@@ -67,7 +67,10 @@ class Gpu:
         return largest(tensor)
 
     def own(self, nbytes: int) -> Bytes:
-        return torch.empty(nbytes, dtype=torch.uint8, device=self.name)  # type: ignore[return-value] # see arrays.py
+        try:
+            return torch.empty(nbytes, dtype=torch.uint8, device=self.name)  # type: ignore[return-value] # see arrays.py
+        except torch.OutOfMemoryError:
+            raise NoMemory(f"{self.name} has no room for {nbytes:,} bytes of models. Try fewer models.") from None
 
     def settle(self) -> None:
         if self.is_cuda:

@@ -18,5 +18,9 @@ class Passing(Kept):
     wait: float = 0  # seconds that a server asked for
 
 
+class NoMemory(MergeError):
+    """There was too little memory for it as it was tried; with less in memory, or elsewhere, it may succeed."""
+
+
 class SignedOut(Kept):
     """The token is missing or has expired: it goes on when its owner has signed in."""

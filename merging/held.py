@@ -16,7 +16,7 @@ import numpy as np
 
 from merging.checkpoint import Checkpoint, Source
 from merging.device import Cpu, Device
-from merging.errors import MergeError
+from merging.errors import MergeError, NoMemory
 from merging.header import DTYPE_BITS, FLOATS, TensorInfo
 from merging.heads import compare_heads
 from merging.methods.arrays import Bytes, bytes_of
@@ -122,7 +122,7 @@ def reserved(nbytes: int, device: Device) -> Bytes:
     try:
         return device.own(nbytes)
     except MemoryError:
-        raise MergeError(f"There is no memory here for {nbytes:,} bytes of models. Try fewer models.") from None
+        raise NoMemory(f"There is no memory here for {nbytes:,} bytes of models. Try fewer models.") from None
 
 
 def reserved_on(disk: Path, nbytes: int) -> Bytes:

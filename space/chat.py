@@ -1,6 +1,7 @@
 """Chat with one or several models: the same prompt, settings and seed to each, answers side by side."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -215,11 +216,17 @@ class Chats:
                 voice.begin(tokenizer, prompt.note)
         if not orders:
             return
-        with closing(gpu(list(orders.values()), options)) as answers:
-            for heard in answers:
-                talk.check()
-                for voice, one in zip(orders, heard, strict=True):
-                    voice.hear(one.ids, one.error, done=one.done)
+        try:
+            with closing(gpu(list(orders.values()), options)) as answers:
+                for heard in answers:
+                    talk.check()
+                    for voice, one in zip(orders, heard, strict=True):
+                        voice.hear(one.ids, one.error, done=one.done)
+        except Exception as error:
+            if not (told := not_lent(error)):
+                raise
+            for voice in orders:
+                voice.finish(told)
 
     def attempt(self, talk: Talk, groups: Sequence[Parts], options: ChatOptions) -> Parts:
         """The parts that ran out of memory; by then it is free again."""
@@ -253,9 +260,18 @@ class Chats:
     def speak(self, talk: Talk, voice: Voice, speaker: Speaker, messages: list[Message], options: ChatOptions) -> None:
         with talk.explained(voice):
             prompt = make_prompt(speaker.tokenizer, messages, options.system)
-            voice.begin(speaker.tokenizer, prompt.note)
+            voice.begin(speaker.tokenizer, ". ".join(note for note in (prompt.note, speaker.note) if note))
             generate(speaker, prompt, options, voice, talk.stop)
             voice.finish()
+
+
+def not_lent(error: Exception) -> str:
+    """What the platform says where it lends no GPU: who asks has used theirs up, or none is free. It raises Gradio's
+    own error, whose message is meant to be shown; empty for any other."""
+    if (type(error).__module__.partition(".")[0], type(error).__name__) != ("gradio", "Error"):
+        return ""
+    said = re.sub(r"<[^>]*>", "", str(getattr(error, "message", error))).strip().rstrip(".")
+    return f"No GPU was lent for this answer: {said}. Sign in, ask for fewer tokens, or try again later."
 
 
 def one_by_one(parts: Parts) -> list[Parts]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from merging.errors import MergeError
 from space.jobs import Job, Jobs
+from space.votes import LIVE, Votes
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,10 @@ class Expiry:
     """
 
     def __init__(
-        self, queue: Jobs, keep_seconds: float, let_go: Callable[[Path], bool],
+        self, queue: Jobs, keep_seconds: float, let_go: Callable[[Path], bool], votes: Votes,
         *, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        self.queue, self.keep_seconds, self.let_go, self.clock = queue, keep_seconds, let_go, clock
+        self.queue, self.keep_seconds, self.let_go, self.votes, self.clock = queue, keep_seconds, let_go, votes, clock
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self.watch, name="expiry", daemon=True)
 
@@ -39,7 +40,8 @@ class Expiry:
             self.closing.wait(min(LONGEST_PAUSE, self.keep_seconds / LOOKS))
 
     def sweep(self) -> None:
-        """Remove what has ended long enough ago."""
+        """Remove what has ended long enough ago, with the votes on it and the prompts that these hold."""
+        self.votes.age_out(LIVE, self.clock() - self.keep_seconds)
         needed = {job.payload.get("merge") for job in self.queue.active()}
         for job in self.queue.left_since(self.clock() - self.keep_seconds):
             if job.id not in needed and self.let_go(self.queue.folder(job.id) / "model"):
@@ -50,6 +52,7 @@ class Expiry:
             if job.state == "waiting":
                 self.queue.cancel(job.id, job.owner)
             self.queue.forget(job.id, job.owner)
+            self.votes.forget(job.owner, job.id)
         except MergeError:  # its owner was quicker: it is gone, or runs again
             log.info("job %s was not removed: it has changed meanwhile", job.id)
 

@@ -115,6 +115,7 @@ class Speaker:
     model: Any
     tokenizer: Any
     processors: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+    note: str = ""  # to its answers
 
 
 def generate(speaker: Speaker, prompt: Prompt, options: ChatOptions, voice: Voice, stop: threading.Event) -> None:

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from evaluation.prompt import Message, make_prompt
 from merging.checkpoint import Checkpoint
 from merging.checks.cost import available_memory
 from merging.device import Device, choose_device
-from merging.errors import MergeError
+from merging.errors import MergeError, NoMemory
 from merging.held import Held, Loading, load, steps_of
 from merging.live import LiveMerge, Superseded, need_of, need_of_gpu, plan_live, seconds_for, why_not_live
 from merging.methods import METHODS
@@ -112,9 +112,10 @@ class Session:
 
     def slim(self) -> None:
         """Let go of what can be had again, and compute in the machine's memory from now on."""
+        was_there = not isinstance(self.live.held.memory, np.ndarray)
         self.live.forget()
         self.live.leave_gpu()
-        if self.device != "cpu":
+        if self.device != "cpu" or was_there:
             self.device, self.body, self.made = "cpu", None, ""
 
     def close(self) -> None:
@@ -133,6 +134,7 @@ class LiveMerges:
         self.settings, self.chats, self.scratch = settings, chats, scratch
         self.memory, self.clock = memory, clock
         self.lock = threading.Lock()
+        self.fitting = threading.Lock()  # between the look at the memory and the reservation
         self.sessions: dict[str, Session] = {}
         self.loads: dict[str, Talk] = {}  # tabs for which a merge is being loaded
         shutil.rmtree(scratch, ignore_errors=True)
@@ -142,9 +144,9 @@ class LiveMerges:
 
     # -- what it takes --
 
-    def fit(self, recipe: Recipe, plan: Plan) -> Fit:
+    def fit(self, recipe: Recipe, plan: Plan, owner: str = "") -> Fit:
         """How this recipe can be tried here. Raises MergeError where it cannot, with what to do."""
-        cores, room = self.settings.cores, self.room()
+        cores, room = self.settings.cores, self.room(owner)
         if reason := why_not_live(recipe, plan, cores):
             raise MergeError(reason)
         need = need_of(plan, cores)
@@ -160,12 +162,13 @@ class LiveMerges:
         """Bytes of the disk that models may lie on while they are tried."""
         return shutil.disk_usage(self.settings.home).free - self.settings.spare_disk_bytes
 
-    def room(self) -> int:
-        """Bytes that one merge more may take, were the models to leave that nobody chats with."""
+    def room(self, owner: str) -> int:
+        """Bytes that one merge more may take, were the models to leave that nobody chats with, and the owner's other
+        merge, whose place it takes. What is being loaded has its place already."""
         with self.lock:
-            held = sum(one.nbytes for one in self.sessions.values())
-        free = self.memory() + self.chats.models.idle_bytes() - self.settings.spare_memory_bytes
-        return max(0, min(free, self.settings.chat_memory_bytes - held))
+            leaves = sum(one.nbytes for one in self.sessions.values() if one.owner == owner)
+        free = self.memory() + leaves + self.chats.models.idle_bytes() - self.settings.spare_memory_bytes
+        return max(0, min(free, self.settings.chat_memory_bytes - self.chats.models.reserved_bytes + leaves))
 
     # -- what a page does: each is watched, and stops when it is not any more --
 
@@ -174,9 +177,9 @@ class LiveMerges:
 
         def work(talk: Talk) -> None:
             with self.loading(tab, talk):
-                self.make_way(talk, owner)
                 talk.say("Opening the models")
-                with opening(talk.check) as (recipe, checkpoints):
+                with opening(talk.check) as (recipe, checkpoints):  # which may refuse them: what there is stays then
+                    self.make_way(talk, owner)
                     session = self.read(talk, owner, recipe, checkpoints)
                 self.begin(talk, tab, session, to_yaml(recipe))
 
@@ -250,7 +253,7 @@ class LiveMerges:
             except Stopped:
                 raise MergeError(GONE) if use.stop.is_set() else Stopped from None
             assert session.body is not None, "a merge was made"
-            yield Speaker(session.body.model, session.body.tokenizer, (still_there,))
+            yield Speaker(session.body.model, session.body.tokenizer, (still_there,), session.note)
 
     def stream(self, labels: Sequence[str], work: Callable[[Talk], None]) -> Iterator[list[Reply]]:
         """Do something in a thread of its own, and watch it. Closing the iterator stops it."""
@@ -268,7 +271,7 @@ class LiveMerges:
         """Do something with a merge; where the memory ran out, once more without all that can leave it."""
         try:
             do()
-        except (MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, torch.OutOfMemoryError, NoMemory):
             pass
         else:
             return
@@ -298,21 +301,33 @@ class LiveMerges:
 
     def read(self, talk: Talk, owner: str, recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Session:
         """The models in memory. Their bytes are reserved from here on, until the session leaves."""
-        plan = plan_live(recipe, checkpoints)
-        fit, scratch = self.fit(recipe, plan), self.scratch / f"{id(talk):x}"
-        need = fit.memory_bytes
-        self.chats.models.reserve(need)
+        plan, scratch = plan_live(recipe, checkpoints), self.scratch / f"{id(talk):x}"
+        with self.fitting:
+            fit = self.fit(recipe, plan, owner)
+            need = fit.memory_bytes
+            self.chats.models.reserve(need)
         try:
             folders = small_files(plan, checkpoints, scratch)
             gpu = None if fit.disk_bytes else roomy_gpu(self.settings, plan)
-            reading = load(plan, checkpoints, scratch if fit.disk_bytes else None, gpu)
-            live = LiveMerge(self.read_all(talk, reading), self.settings.cores)
+            place, note = scratch if fit.disk_bytes else None, ON_CPU if self.settings.zero_gpu else ""
+
+            def read(gpu: Device | None, device: str) -> Session:
+                # First, as it may refuse the models, and costs nothing.
+                body = build_body(plan, checkpoints, folders[plan.models[0]], device, in_place=gpu is not None)
+                held = self.read_all(talk, load(plan, checkpoints, place, gpu))
+                live = LiveMerge(held, self.settings.cores)
+                return Session(owner, live, folders, scratch, need, recipe, device, note, body)
+
+            here = [(None, device) for device in dict.fromkeys((own_device(self.settings), "cpu"))]
+            for where in [(gpu, gpu.name), *here[:-1]] if gpu else here[:-1]:
+                with suppress(torch.OutOfMemoryError, NoMemory):
+                    return read(*where)
+                free_memory()
+            return read(*here[-1])
         except BaseException:
             self.chats.models.reserve(-need)
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        device, note = gpu.name if gpu else own_device(self.settings), ON_CPU if self.settings.zero_gpu else ""
-        return Session(owner, live, folders, scratch, need, recipe, device, note)
 
     def read_all(self, talk: Talk, reading: Generator[Loading, None, Held]) -> Held:
         said = 0.0

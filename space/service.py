@@ -40,11 +40,10 @@ from space.titles import lambdas
 from space.tried import Tried, key_of
 from space.turns import Turn, Turns, no_turn
 from space.viewer import HubFor, Viewer
-from space.votes import VERDICTS, Vote, Votes
+from space.votes import LIVE, VERDICTS, Vote, Votes
 from space.words import size
 from space.zero_gpu import borrowed_gpu, own_device
 
-LIVE_VOTES = "live"  # the page of votes on merges that have no job
 NOT_IN_MEMORY = ("disk", "memory")  # findings on a merge to files; one in memory has a plan of its own
 
 
@@ -63,7 +62,7 @@ class Service:
         self.room = Room(settings)
         self.expiry: Expiry | None = None
         if keep := kept_seconds(settings):
-            self.expiry = Expiry(queue, keep, chats.models.release)
+            self.expiry = Expiry(queue, keep, chats.models.release, votes)
             self.expiry.start()
         self.live = LiveMerges(settings, chats, settings.home / "live")
         self.judge = Judge(settings, queue, hub_for, self.look, in_memory_blocking, self.submit)
@@ -350,17 +349,17 @@ class Service:
         if verdict not in VERDICTS:
             raise MergeError(f"The vote is {verdict!r}, it must be one of {', '.join(VERDICTS)}.")
         left, right = (known[label] for label in shown)
-        page = LIVE_VOTES if not job_id or "live" in (left.kind, right.kind) else job_id
+        page = LIVE if not job_id or "live" in (left.kind, right.kind) else job_id
         self.votes.add(viewer.owner, page, Vote(left.key, right.key, verdict, tuple(prompts)))
         first, second = sorted((left, right), key=list(known.values()).index)
-        votes = self.votes.of(viewer.owner, page) if page == LIVE_VOTES else self.votes_on(job_id, viewer)
+        votes = self.votes.of(viewer.owner, page) if page == LIVE else self.votes_on(job_id, viewer)
         return tally(votes, (first.key, first.title), (second.key, second.title))
 
     def votes_on(self, job_id: str, viewer: Viewer) -> list[Vote]:
         """Those on the page of a merge, and those on this merge while it was in memory: it had the same bits."""
         tried = key_of(parse_recipe(self.merged(job_id, viewer).payload["recipe"]))
         now = {tried: f"merge:{job_id}"}
-        before = (one for one in self.votes.of(viewer.owner, LIVE_VOTES) if tried in (one.left, one.right))
+        before = (one for one in self.votes.of(viewer.owner, LIVE) if tried in (one.left, one.right))
         moved = [replace(o, left=now.get(o.left, o.left), right=now.get(o.right, o.right)) for o in before]
         return [*moved, *self.votes.of(viewer.owner, job_id)]
 
@@ -371,11 +370,11 @@ class Service:
         found = [tally(votes, (merge.key, merge.label), (one.key, one.label)) for one in others]
         return [one for one in found if one.votes]
 
-    def may_try(self, recipe_yaml: str, found: Check) -> Fit:
+    def may_try(self, recipe_yaml: str, found: Check, viewer: Viewer) -> Fit:
         """What it takes to try the merge that was checked. Raises MergeError where it cannot be, with what to do."""
         if found.plan is None:
             raise MergeError("It cannot be merged.")
-        return self.live.fit(parse_recipe(recipe_yaml), found.plan)
+        return self.live.fit(parse_recipe(recipe_yaml), found.plan, viewer.owner)
 
     def load_live(self, tab: str, recipe_yaml: str, viewer: Viewer) -> Iterator[list[Reply]]:
         """Read the models of a recipe into memory and merge them there; says how far it is. Refuses what is blocked."""

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 Verdict = Literal["left", "right", "good", "bad"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
+LIVE = "live"  # the page of votes on merges that have no job
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS vote (
     owner TEXT NOT NULL, job TEXT NOT NULL, left_key TEXT NOT NULL, right_key TEXT NOT NULL, verdict TEXT NOT NULL,
@@ -61,6 +63,10 @@ class Votes:
 
     def forget(self, owner: str, job: str) -> None:
         self.run("DELETE FROM vote WHERE owner = ? AND job = ?", owner, job)
+
+    def age_out(self, job: str, before: float) -> None:
+        """Everybody's on the page of a merge that were given before a moment."""
+        self.run("DELETE FROM vote WHERE job = ? AND at < ?", job, before)
 
     def close(self) -> None:
         with self.lock:

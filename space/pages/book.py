@@ -14,6 +14,7 @@ from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import OptionRow, options_of
 from space.pages.recipe import SAVE, RecipeColumn
 from space.pages.seats import as_it_stands
+from space.panes import MERGE
 from space.presets import PRESETS, Preset
 from space.tried import Tried
 
@@ -120,7 +121,12 @@ def wire_book(
         button.click(writer(write, name), [stage.rows, stage.columns], list(stage.file), **QUICK).then(
             None, list(stage.file), js=SAVE
         )
-    shared.finished.change(lambda: [(), [], "", "", gr.update(visible=False)], None, results, **QUICK)
+    shared.finished.change(of_another_merge, stage.columns, results, **QUICK)
+
+
+def of_another_merge(columns: list[str]) -> list[Any]:
+    """When a merge has come or gone: answers under its name are of the one before; those of others stay."""
+    return [(), [], "", "", gr.update(visible=False)] if MERGE in columns else [gr.skip()] * 5
 
 
 def running_buttons(running: bool) -> list[Any]:

@@ -12,7 +12,7 @@ from merging.recipe import parse_recipe, to_yaml
 from space import view
 from space.film import ALL, FACTORS, frames, lambdas, movable
 from space.form import from_recipe
-from space.live import Fit
+from space.live import GONE, Fit
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
 from space.pages.options import build_options, options_of
 from space.pages.recipe import RecipeColumn
@@ -129,7 +129,7 @@ def offer(desk: Desk, tab: str, viewer: Viewer, text: str, found: Check) -> list
     if found.blocked or found.plan is None:
         return [EMPTY, HIDDEN]
     try:
-        fit = desk.service.may_try(text, found)
+        fit = desk.service.may_try(text, found, viewer)
     except MergeError as e:
         return [view.empty("This merge cannot be tried", str(e)), HIDDEN]
     label = f"Load {size(fit.disk_bytes or fit.memory_bytes)} {'to disk ' if fit.disk_bytes else ''}and try it"
@@ -176,7 +176,7 @@ class Live:
         if made is None:
             yield [EMPTY, SHOWN, HIDDEN, HIDDEN, "", False, gr.skip()]
             return
-        yield ["", HIDDEN, HIDDEN, SHOWN, in_memory(*made, first=True), True, which_moves(made[0])]
+        yield ["", HIDDEN, HIDDEN, SHOWN, in_memory(*made, first=True), True, which_moves(made[0], anew=True)]
 
     def remerge(
         self, request: gr.Request, token: Token, text: str, is_live: bool, turns: list[Turn]
@@ -219,23 +219,24 @@ class Live:
     ) -> Iterator[list[Any]]:
         """Ask the merge of the recipe as it stands, and show the answer as it comes."""
         if not prompt:
-            yield [gr.skip()] * 3
+            yield [gr.skip()] * 4
             return
         recipe = ""
         try:
             viewer, recipe = self.desk.viewer(request, token), to_yaml(parse_recipe(current(gathered)))
             turn = Turn(prompt, recipe, note="Waiting for the merge.")
-            yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip()]
+            yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip(), gr.skip()]
             messages = [*(remembered(turns) if remember else []), {"role": "user", "content": prompt}]
             chosen = options_of(*options)
             for (reply,) in self.desk.service.ask_live(tab_of(request), [recipe], messages, chosen, viewer):
                 turn = Turn(prompt, recipe, reply.text, noted(reply), reply.error)
-                yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip()]
+                yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip(), gr.skip()]
             made = self.made(request, token)
-            yield [gr.skip(), gr.skip(), in_memory(*made) if made else in_memory("", None)]
+            status = [in_memory(*made), gr.skip()] if made else [in_memory("", None, error=GONE), AGAIN]
+            yield [gr.skip(), gr.skip(), *status]
         except MergeError as e:
             turn = Turn(prompt, recipe, error=str(e))
-            yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip()]
+            yield [[*turns, turn], talk([*turns, turn], recipe), gr.skip(), gr.skip()]
 
     def film(
         self,
@@ -296,9 +297,11 @@ def noted(reply: Reply) -> str:
     return ". ".join(part for part in (speed, reply.note) if part)
 
 
-def which_moves(recipe_yaml: str) -> Any:
+def which_moves(recipe_yaml: str, *, anew: bool = False) -> Any:
+    """What a filmstrip can move; of other models none is chosen yet."""
     models = [str(model) for model in movable(parse_recipe(recipe_yaml))]
-    return gr.update(choices=[TOGETHER, *((f"That of {name}", name) for name in models)])
+    chosen: dict[str, Any] = {"value": ALL} if anew else {}
+    return gr.update(choices=[TOGETHER, *((f"That of {name}", name) for name in models)], **chosen)
 
 
 def wire_try(stage: TryStage, recipe: RecipeColumn, desk: Desk, shared: Shared) -> tuple[Any, list[Any]]:
@@ -330,7 +333,7 @@ def wire_questions(stage: TryStage, live: Live, recipe: RecipeColumn, remerged: 
         answers.append(
             begun.then(**recipe.gathering).then(
                 live.answer, [stage.pending, stage.turns, stage.remember, *told],
-                [stage.turns, stage.talk, stage.status], concurrency_limit=16, **QUEUED,
+                [stage.turns, stage.talk, stage.status, stage.load], concurrency_limit=16, **QUEUED,
             )
         )  # fmt: skip
     begun = stage.film.click(lambda: [HIDDEN, SHOWN], None, buttons, **QUICK)

@@ -90,7 +90,7 @@ def test_the_best_of_a_filmstrip_becomes_the_recipe(page: Page, service: Service
 def test_what_stands_in_the_way_of_a_kept_merge_is_said_and_nothing_is_merged(
     page: Page, service: Service, monkeypatch: pytest.MonkeyPatch
 ):
-    def refuse(*given: object) -> None:
+    def refuse(*given: object, **more: object) -> None:
         raise MergeError("The disk is full.")
 
     example(page, "Two skills in one", "alloy/pocket-add")
@@ -126,6 +126,18 @@ def test_a_model_more_is_loaded_at_a_click(page: Page):
     expect(page.locator("#try-status")).to_contain_text("pocket-double 0.7", timeout=LONG)
     expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
     expect(page.locator("#try-load")).to_be_hidden()
+
+
+def test_a_merge_that_has_left_memory_meanwhile_is_loaded_again(page: Page, service: Service):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    load(page)
+    service.live.drop(lambda tab, session: True)  # as after a while in which nobody asked
+    page.locator("#try-prompt textarea").fill("reverse: lamot")
+    page.locator("#try-send").click()
+    expect(page.locator("#try-status")).to_contain_text("not in memory any more. Load it again")
+    page.locator("#try-load").click()
+    expect(page.locator("#try-status")).to_contain_text("merged in", timeout=LONG)
 
 
 def test_a_merge_leaves_memory_with_its_tab(browser: Browser, address: str, service: Service):

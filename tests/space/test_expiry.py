@@ -6,6 +6,7 @@ from merging.errors import SignedOut
 from space.expiry import Expiry
 from space.jobs import Jobs
 from space.places import Places
+from space.votes import LIVE, Vote, Votes
 
 KEEP = 1000.0
 
@@ -34,7 +35,7 @@ def later(queue, seconds, let_go=lambda folder: True):
     import time
 
     now = time.time()
-    return Expiry(queue, KEEP, let_go, clock=lambda: now + seconds)
+    return Expiry(queue, KEEP, let_go, Votes(queue.root.parent / "journal.sqlite"), clock=lambda: now + seconds)
 
 
 def ended(queue, title="end", kind="merge", **payload):
@@ -51,6 +52,17 @@ def test_what_has_ended_goes_after_its_time_and_not_before(queue):
     assert ids(queue) == {job.id} and (queue.folder(job.id) / "weights").exists()
     later(queue, KEEP + 60).sweep()
     assert ids(queue) == set() and not queue.folder(job.id).exists()
+
+
+def test_votes_and_their_prompts_go_with_what_they_are_on(queue):
+    job, votes = ended(queue), Votes(queue.root.parent / "journal.sqlite")
+    for page in (job.id, LIVE):
+        votes.add("hf:1", page, Vote("a", "b", "left", ("what I asked",)))
+    later(queue, KEEP - 60).sweep()
+    assert len(votes.of("hf:1", job.id)) == len(votes.of("hf:1", LIVE)) == 1
+    later(queue, KEEP + 60).sweep()
+    assert votes.of("hf:1", job.id) == votes.of("hf:1", LIVE) == []
+    votes.close()
 
 
 def test_what_runs_stays_and_so_does_the_merge_that_it_needs(queue):

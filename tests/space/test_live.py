@@ -12,7 +12,8 @@ import torch
 from evaluation.body import build_body
 from evaluation.loading import load_model
 from merging.cuda import Gpu
-from merging.errors import MergeError
+from merging.device import Cpu
+from merging.errors import MergeError, NoMemory
 from merging.live import LiveMerge, need_of
 from merging.recipe import parse_recipe, to_yaml
 from space.demo.hub import MODELS
@@ -231,15 +232,15 @@ def test_models_that_do_not_belong_together_are_refused(service):
 
 def test_what_does_not_fit_is_said_before_it_is_read_with_what_would(service, monkeypatch):
     found = service.check(BOTH, ADA)
-    need = service.may_try(BOTH, found).memory_bytes
+    need = service.may_try(BOTH, found, ADA).memory_bytes
     monkeypatch.setattr(service.live, "memory", lambda: need + service.settings.spare_memory_bytes - 1)
     monkeypatch.setattr(service.live, "disk", lambda: 0)
     with pytest.raises(MergeError, match="Try it with 1 of the models, or merge it"):
-        service.may_try(BOTH, found)
+        service.may_try(BOTH, found, ADA)
     assert "Try it with 1 of the models" in loaded(service, next(tabs))[-1][0].error
     monkeypatch.setattr(service.live, "memory", lambda: 0)
     with pytest.raises(MergeError, match=r"0 bytes can be had here\. Merge it: that needs 1\.00 GB at most"):
-        service.may_try(BOTH, found)
+        service.may_try(BOTH, found, ADA)
     assert service.live.sessions == {} and not list(service.live.scratch.glob("*"))
 
 
@@ -248,7 +249,7 @@ def test_models_that_do_not_fit_are_kept_on_disk_and_the_merge_is_the_same(servi
     need = need_of(found.plan, service.settings.cores)
     room = need.without_models + service.settings.spare_memory_bytes
     monkeypatch.setattr(service.live, "memory", lambda: room)
-    fit = service.may_try(BOTH, found)
+    fit = service.may_try(BOTH, found, ADA)
     assert (fit.memory_bytes, fit.disk_bytes) == (need.without_models, need.models) and 0 < fit.seconds < 1
     assert "kept on disk while you try: " in takes(fit)
     assert loaded(service, tab)[-1][0].error == ""
@@ -258,11 +259,11 @@ def test_models_that_do_not_fit_are_kept_on_disk_and_the_merge_is_the_same(servi
     service.live.close_tab(tab)
     monkeypatch.setattr(service.live, "memory", lambda: room - 1)
     with pytest.raises(MergeError, match="Trying it takes"):
-        service.may_try(BOTH, found)
+        service.may_try(BOTH, found, ADA)
     monkeypatch.setattr(service.live, "memory", lambda: room)
     monkeypatch.setattr("merging.live.DISK_SPEED", 1e4)  # too slow to follow a slider
     with pytest.raises(MergeError, match="Trying it takes"):
-        service.may_try(BOTH, found)
+        service.may_try(BOTH, found, ADA)
 
 
 def test_a_tab_that_is_closed_while_it_loads_leaves_nothing(service):
@@ -367,6 +368,59 @@ def test_where_a_gpu_has_room_the_merge_is_made_in_the_memory_that_it_computes_w
     assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"] and starved
     assert session.device == session.live.held.device.name == "cpu" and isinstance(session.live.held.memory, np.ndarray)
     service.live.close_tab(tab)
+
+
+@pytest.mark.parametrize("scarce", ["merge", "reading"])
+def test_where_a_gpu_runs_out_in_the_merge_or_while_reading_the_machine_does_it(service, monkeypatch, scarce):
+    """What torch raises there has become an error of ours by then."""
+    tab, starved = next(tabs), list[Any]()
+
+    class Small(Gpu):
+        def own(self, nbytes):
+            if scarce == "reading":
+                starved.append(nbytes)
+                raise NoMemory("cuda:0 has no room.")
+            return super().own(nbytes)
+
+        def widen(self, *given, **more):
+            if not starved:
+                starved.append(given)
+                raise NoMemory("cuda:0 has too little free memory.")
+            return super().widen(*given, **more)
+
+    monkeypatch.setattr("space.live.roomy_gpu", lambda settings, plan: Small("cpu"))
+    assert loaded(service, tab)[-1][0].error == "" and starved
+    session = service.live.sessions[tab]
+    assert isinstance(session.live.held.device, Cpu) and isinstance(session.live.held.memory, np.ndarray)
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
+    service.live.close_tab(tab)
+
+
+def test_what_cannot_be_tried_is_said_before_its_weights_are_read(service, monkeypatch):
+    def refuse(*given, **more):
+        raise MergeError("It cannot chat.")
+
+    def never(*given):
+        raise AssertionError("the weights were read")
+
+    monkeypatch.setattr("space.live.build_body", refuse)
+    monkeypatch.setattr("space.live.load", never)
+    assert loaded(service, next(tabs))[-1][0].error == "It cannot chat."
+    assert service.chats.models.reserved_bytes == 0 and not list(service.live.scratch.glob("*"))
+
+
+def test_a_recipe_that_is_refused_leaves_the_merge_that_there_was(service, tab):
+    strangers = recipe("alloy/pocket-reverse", "alloy/pocket-stranger")
+    assert "cannot be merged" in loaded(service, tab, strangers)[-1][0].error
+    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
+
+
+def test_a_merge_in_another_tab_makes_way_and_so_does_not_count(service, tab, monkeypatch):
+    found, session = service.check(BOTH, ADA), service.live.sessions[tab]
+    monkeypatch.setattr(service.live, "memory", lambda: service.settings.spare_memory_bytes)
+    assert service.may_try(BOTH, found, ADA).memory_bytes == session.nbytes
+    with pytest.raises(MergeError, match="0 bytes can be had here"):
+        service.may_try(BOTH, found, BOB)
 
 
 def test_an_answer_without_memory_says_so(service, tab, monkeypatch):

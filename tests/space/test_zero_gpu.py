@@ -7,6 +7,7 @@ import types
 from functools import partial
 from importlib.machinery import ModuleSpec
 
+import gradio as gr
 import pytest
 import torch
 
@@ -90,6 +91,22 @@ def test_answers_are_the_same_where_a_gpu_is_lent_and_no_model_is_loaded_here(fo
     assert len(lent) == 1 and 5 <= lent[0] <= 10
     here.models.close()
     there.models.close()
+
+
+def test_why_no_gpu_is_lent_is_said_with_a_way_out(folders, tmp_path):
+    """The platform raises Gradio's own error for what visitors should know."""
+
+    def refuse(orders, options):
+        raise gr.Error("You have exceeded your GPU quota (60s requested). <a href='x'>Subscribe</a>")
+        yield
+
+    chats = Chats(Models(10**9, 600, tmp_path / "scratch"), refuse)
+    (told,) = answers(chats, [Pane("one", lambda tell: folders[:1])])
+    assert told.done and told.error == (
+        "No GPU was lent for this answer: You have exceeded your GPU quota (60s requested). Subscribe. Sign in, ask "
+        "for fewer tokens, or try again later."
+    )
+    chats.models.close()
 
 
 def test_who_leaves_gives_the_gpu_back(folders, tmp_path, lent):
