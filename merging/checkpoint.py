@@ -188,7 +188,9 @@ class told:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise MergeError(f"{self.what} cannot be read: {error.strerror or error}.") from error
+            raise MergeError(
+                f"{self.what} cannot be read: {error.strerror or error}. Is it there, and may you read it?"
+            ) from error
 
 
 def open_checkpoint(source: Source) -> Checkpoint:
@@ -227,14 +229,17 @@ def find_shards(source: Source) -> tuple[str, ...]:
             f"{source.label} has its weights only as pickles ({pickles[0]}), which can run code when they are opened. "
             "Ask its author for safetensors, or convert it (the Hub's space safetensors/convert does)."
         )
-    raise MergeError(f"{source.label} has no {SINGLE} and no {INDEX}: there are no weights to merge.")
+    raise MergeError(
+        f"{source.label} has no {SINGLE} and no {INDEX}: there are no weights to merge. Name a "
+        "repo or folder of a whole model; adapters are merged into their base first."
+    )
 
 
 def weight_map(source: Source, index: Mapping[str, Any]) -> Mapping[str, str]:
     """The index's tensor -> shard map; every shard must be a plain name of a file that exists."""
     found, files = index.get("weight_map"), source.sizes()
     if not isinstance(found, dict) or not all(isinstance(f, str) for f in found.values()):
-        raise MergeError(f"{source.label}/{INDEX} has no weight_map of tensor names to file names.")
+        raise MergeError(f"{source.label}/{INDEX} has no weight_map of tensor names to file names. {WAY_OUT}")
     if len(found) > MAX_TENSORS:
         raise MergeError(f"{source.label}/{INDEX} lists {len(found):,} tensors; at most {MAX_TENSORS:,} can be merged.")
     for shard in sorted(set(found.values())):
@@ -269,7 +274,7 @@ def read_whole(source: Source, file: str) -> bytes | None:
     if (size := source.sizes().get(file)) is None:
         return None
     if size > MAX_JSON_BYTES:
-        raise MergeError(f"{source.label}/{file} is {size:,} bytes; at most {MAX_JSON_BYTES:,} are read.")
+        raise MergeError(f"{source.label}/{file} is {size:,} bytes; at most {MAX_JSON_BYTES:,} are read. {WAY_OUT}")
     return source.read(file, 0, size)
 
 
@@ -279,9 +284,9 @@ def read_json(source: Source, file: str) -> dict[str, Any] | None:
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError) as e:
-        raise MergeError(f"{source.label}/{file} is not valid JSON: {e}.") from None
+        raise MergeError(f"{source.label}/{file} is not valid JSON: {e}. {WAY_OUT}") from None
     if not isinstance(found, dict):
-        raise MergeError(f"{source.label}/{file} must hold a JSON object, not {type(found).__name__}.")
+        raise MergeError(f"{source.label}/{file} must hold a JSON object, not {type(found).__name__}. {WAY_OUT}")
     return found
 
 

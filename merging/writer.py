@@ -30,7 +30,9 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as e:
         if e.errno in NO_SPACE:
             raise MergeError(f"There is no space left to write {path}. Free some, or choose another disk.") from e
-        raise MergeError(f"{path} cannot be written: {e.strerror or e}.") from e
+        raise MergeError(
+            f"{path} cannot be written: {e.strerror or e}. Choose another place, or allow writing there."
+        ) from e
 
 
 def check_space(out: Path, needed: int) -> None:

@@ -100,14 +100,15 @@ class Jobs:
 
     def cancel(self, id: str, owner: str) -> Job:
         """End a waiting job now; a running one within a moment, leaving nothing half-made. An ended one stays."""
-        waited = self.get(id, owner).state == "waiting"
+        waited = self.get(id, owner).state in ("queued", "waiting")
         self.journal.stop(id)
         self.notify()
         job = self.get(id, owner)
         if not job.active:
             self.secrets.pop(id, None)
-        if waited and not job.active:
-            shutil.rmtree(self.folder(id), ignore_errors=True)
+        if waited and not job.active:  # it may have begun in an earlier run
+            self.end(job, "cancelled", left_behind(job) if self.folder(id).exists() else "")
+            job = self.get(id, owner)
         return job
 
     def active(self) -> "Sequence[Job]":
@@ -232,6 +233,16 @@ class Jobs:
     def list(self, owner: str) -> "list[Job]":
         """Newest first."""
         return self.journal.of_owner(owner)
+
+
+def left_behind(job: Job) -> str:
+    """What a job that waited may have left on the Hub, where nobody has asked since."""
+    repo_id = job.payload.get("repo_id")
+    return (
+        f"If it had begun {repo_id} on the Hub, an empty repo is left there: delete it in its settings."
+        if repo_id
+        else ""
+    )
 
 
 def keeps_files(job: Job) -> bool:

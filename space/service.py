@@ -35,7 +35,7 @@ from space.publication import check_card, check_target, suggested_name
 from space.room import Room
 from space.settings import Settings, kept_seconds, prepare_home
 from space.tally import Tally, tally
-from space.tasks import SENT, Tasks, engine_options
+from space.tasks import RECEIPT, SENT, Tasks, engine_options
 from space.titles import lambdas
 from space.tried import Tried, key_of
 from space.turns import Turn, Turns, no_turn
@@ -238,7 +238,8 @@ class Service:
     def has_begun(self, job: Job, repo_id: str = "", private: bool = True) -> bool:
         """Whether a publication failed after it may have made its repo; to a certain one, if that is given."""
         is_same = not repo_id or (job.payload["repo_id"], job.payload["private"]) == (repo_id, private)
-        return job.state == "failed" and is_same and (self.queue.folder(job.id) / SENT).exists()
+        folder = self.queue.folder(job.id)
+        return job.state == "failed" and is_same and any((folder / name).exists() for name in (SENT, RECEIPT))
 
     def publications(self, merge_id: str, viewer: Viewer) -> list[Job]:
         """What was published of a merge, or is on its way, newest first."""

@@ -31,6 +31,7 @@ from space.viewer import HubFor, token_here
 from space.worker import Reporter, run_apart
 
 Step = TypeVar("Step")
+RECEIPT = "published"  # in the job's folder: the address, as soon as it is published
 SENT = "sent.journal"  # what a publication has made and sent, in the job's folder
 
 
@@ -75,13 +76,17 @@ class Tasks:
 
     def merge_to_hub(self, job: Job, report: Reporter, out: Path, repo_id: str) -> Mapping[str, Any]:
         """Publish while merging. What a cancel leaves on the Hub is said."""
-        deliveries: list[Delivery] = []
+        deliveries, receipt = list[Delivery](), report.folder / RECEIPT
+        if receipt.exists():  # the app was stopped between the commit and the word of it
+            return published(receipt.read_text(encoding="utf-8"), job)
         private, hub = bool(job.payload["private"]), self.hub_for(report.secret or token_here(self.settings))
         message = f"Merge with Alloy ({parse_recipe(job.payload['recipe']).method})"
 
         def attempts() -> Iterator[Generator[Progress, None, None]]:
             while True:
-                deliveries.append(hub.deliver(repo_id, private=private, message=message, keeps_files=False))
+                deliveries.append(
+                    hub.deliver(repo_id, private=private, message=message, keeps_files=False, receipt=receipt)
+                )
                 yield self.attempt(job, report, out, deliveries[-1])
 
         try:
@@ -89,7 +94,7 @@ class Tasks:
         except Cancelled:
             raise Cancelled(deliveries[-1].left or deliveries[-1].take_back()) from None
         report.log(f"Published at {deliveries[-1].url}")
-        return {"url": deliveries[-1].url, "repo_id": repo_id, "private": private}
+        return published(deliveries[-1].url, job, deliveries[-1].note)
 
     def attempts(self, job: Job, report: Reporter, out: Path) -> Iterator[Generator[Progress, None, None]]:
         while True:
@@ -151,13 +156,16 @@ class Tasks:
         The card is as its owner left it. The recipe is the report's, which does not tell where local folders lie.
         Faults that pass are waited for; after a restart it goes on with what has been sent.
         """
+        receipt = report.folder / RECEIPT
+        if receipt.exists():
+            return published(receipt.read_text(encoding="utf-8"), job)
         asked, staged = job.payload, copy_to_publish(job.payload, report.folder / "model")
         hub, repo_id = self.hub_for(report.secret or token_here(self.settings)), str(asked["repo_id"])
         message, deliveries = f"Merge with Alloy ({asked['method']})", list[Delivery]()
 
         def attempts() -> Iterator[Generator[Progress, None, None]]:
             while True:
-                deliveries.append(hub.deliver(repo_id, private=asked["private"], message=message))
+                deliveries.append(hub.deliver(repo_id, private=asked["private"], message=message, receipt=receipt))
                 yield publish(deliveries[-1], staged, report.folder / SENT)
 
         try:
@@ -170,7 +178,7 @@ class Tasks:
             raise Kept(f"{error} Publish it there again: it goes on with what has been sent.") from None
         report.log(f"Published at {deliveries[-1].url}")
         shutil.rmtree(staged)
-        return {"url": deliveries[-1].url, "repo_id": repo_id, "private": asked["private"]}
+        return published(deliveries[-1].url, job, deliveries[-1].note)
 
     def verify(self, job: Job, report: Report) -> Mapping[str, Any]:
         """Read a published model again, all of it, in a thread that one need not wait for."""
@@ -209,6 +217,11 @@ def engine_options(settings: Settings) -> Options:
     return Options(settings.memory_bytes, settings.shard_bytes, settings.threads, settings.device)
 
 
+def published(url: str, job: Job, note: str = "") -> Mapping[str, Any]:
+    """The result of a job that has put something on the Hub."""
+    return {"url": url, "repo_id": job.payload["repo_id"], "private": bool(job.payload["private"]), "note": note}
+
+
 def tell_of_delivery(step: Progress, delivery: Delivery, report: Report) -> None:
     """Once it is published it is too late to stop. Where the app closes, what has been sent stays for the next run."""
     if step.note:
@@ -222,9 +235,13 @@ def tell_of_delivery(step: Progress, delivery: Delivery, report: Report) -> None
 
 
 def copy_to_publish(asked: Mapping[str, Any], into: Path) -> Path:
-    """The files of a merge, with the card and the recipe that are meant for others."""
-    shutil.rmtree(into, ignore_errors=True)  # of an earlier attempt
-    link_files(Path(asked["folder"]), into)
+    """The files of a merge, with the card and the recipe that are meant for others.
+
+    Where the merge has been removed meanwhile, the copy of an earlier attempt has its files still.
+    """
+    if Path(asked["folder"]).is_dir() or not (into / REPORT).is_file():
+        shutil.rmtree(into, ignore_errors=True)
+        link_files(Path(asked["folder"]), into)
     put_text(into / CARD, asked["card"])
     put_text(into / RECIPE, json.loads((into / REPORT).read_text("utf-8"))["recipe"])
     return into

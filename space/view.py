@@ -277,7 +277,10 @@ def published(job: Job) -> str:
     if job.state != "done" or not url.startswith(("https://", "http://")):
         return ""
     name = escape(url.split("/", 3)[-1])
-    return f'<p class="published">Published: <a href="{escape(url)}" target="_blank" rel="noopener">{name}</a></p>'
+    more = note(str(job.result.get("note", "")), "warn")
+    return (
+        f'<p class="published">Published: <a href="{escape(url)}" target="_blank" rel="noopener">{name}</a></p>{more}'
+    )
 
 
 # -- judge -----------------------------------------------------------------------------------------------------------

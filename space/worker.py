@@ -153,12 +153,16 @@ def let_clean_up(line: Connection, job: Job) -> str:
             match line.recv():
                 case ("cancelled", words):
                     return str(words)
-                case ("done", _) | ("failed", _) | ("bug", _):
+                case ("done", result):
+                    return f"It had been published already: {result['url']}." if result.get("url") else ""
+                case ("failed", _) | ("bug", _):
                     return ""
     except (EOFError, OSError):
         pass
     repo_id = job.payload.get("repo_id")
-    return f"If an empty repo {repo_id} is left on the Hub, delete it in its settings." if repo_id else ""
+    return (
+        f"Look at {repo_id} on the Hub: if an empty repo is left there, delete it in its settings." if repo_id else ""
+    )
 
 
 # --- inside of the process

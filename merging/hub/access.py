@@ -153,9 +153,11 @@ class Hub:
         orgs = tuple(str(org["name"]) for org in me.get("orgs", []) if org.get("roleInOrg") != "read")
         return Account(str(me["name"]), str(me.get("fullname") or me["name"]), orgs, role != "read", str(me["id"]))
 
-    def deliver(self, repo_id: str, *, private: bool, message: str, keeps_files: bool = True) -> Delivery:
+    def deliver(
+        self, repo_id: str, *, private: bool, message: str, keeps_files: bool = True, receipt: Path | None = None
+    ) -> Delivery:
         """A merge on its way to a repo, which is refused when it exists: while it is made, or when it is finished."""
-        return Delivery(NewRepo(self.client, repo_id, private, message), keeps_files)
+        return Delivery(NewRepo(self.client, repo_id, private, message), keeps_files, receipt=receipt)
 
     def check_owner(self, repo_id: str) -> None:
         """Raise MergeError unless the caller may, as far as can be told, make a repo by this name."""

@@ -22,7 +22,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it exports 
 from huggingface_hub.utils._http import default_client_factory  # set_client_factory needs what it replaces
 from huggingface_hub.utils.logging import set_verbosity
 
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 from merging.hub.words import HubFault, in_words, is_of_upload
 from merging.patience import Patience
 from merging.waiting import in_thread, outcome, stopped
@@ -76,6 +76,8 @@ class Client:
         words = in_words(error, about, token=self.token, wait=asked_to_wait(error))
         if not may_pass(error):
             return words
+        if isinstance(error, HfHubHTTPError) and is_of_upload(error):
+            return Kept(str(words))  # a new address was asked for already
         fault = HubFault(str(words))
         fault.wait = asked_to_wait(error)
         return fault

@@ -2,12 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from huggingface_hub import CommitOperationAdd
 from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
@@ -16,7 +17,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from merging.errors import MergeError
 from merging.hub.client import check_repo_id
 from merging.hub.new_repo import NewRepo
-from merging.hub.words import UnknownRepo
+from merging.hub.words import HubFault, UnknownRepo
 from merging.journal import Journal
 from merging.staging import Stage
 
@@ -36,6 +37,7 @@ class Delivery:
     repo: NewRepo
     keeps_files: bool  # False: a shard that has arrived is deleted here
     url: str = ""  # when it is published
+    note: str = ""  # on what is published, in words
     left: str = ""  # what is left on the Hub after it was given up, in words
     head: str = ""
     stage: Stage | None = None
@@ -44,7 +46,8 @@ class Delivery:
     work: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     thread: threading.Thread | None = None
     asking: threading.Lock = field(default_factory=threading.Lock)  # held while the repo is made, and committed to
-    given_up: bool = False  # nothing more is made or sent
+    given_up: threading.Event = field(default_factory=threading.Event)  # nothing more is made or sent
+    receipt: Path | None = None  # where the address is written down when it is published
     stays: bool = False  # what is on the Hub is left for the next run, also when this one is left
 
     @property
@@ -140,7 +143,8 @@ class Delivery:
     def send(self, file: str, sha256: str) -> None:
         assert self.stage is not None, "the delivery has not begun"
         path = self.stage.folder / file
-        operation = CommitOperationAdd(file, path)
+        operation = Content(file, path)
+        operation.given_up = self.given_up
         operation.upload_info.sha256 = bytes.fromhex(sha256)  # known, so it need not be read for it
         self.make()
         self.repo.upload([operation], free_memory=True)
@@ -161,7 +165,14 @@ class Delivery:
         if not in_doubt:
             self.journal.add("making", repo=self.repo_id)
         found = self.repo.untouched() if in_doubt else None
-        self.head = found or self.create(in_doubt)
+        try:
+            self.head = found or self.create(in_doubt)
+        except HubFault:  # it may have been made all the same
+            raise
+        except MergeError:
+            if not in_doubt:
+                self.journal.add("gone", repo=self.repo_id)  # it was refused, and what is there is another's
+            raise
         self.journal.add("made", repo=self.repo_id, head=self.head, sure=found is None and not in_doubt)
 
     def create(self, in_doubt: bool) -> str:
@@ -191,13 +202,16 @@ class Delivery:
             self.refuse_if_given_up()
             if (now := self.repo.head()) != self.head:  # an earlier run was killed before it heard of its commit
                 self.repo.check_landed(list(self.arrived.values()), now)  # it told of its own time and findings
+                self.note = self.repo.other_card(small, now)
             else:
                 self.repo.upload(small)
-                self.repo.commit(operations, self.head)
+                self.repo.commit(operations, self.head, self.given_up)
             self.url = self.repo.page
+            if self.receipt:
+                self.receipt.write_text(self.url, encoding="utf-8")
 
     def refuse_if_given_up(self) -> None:
-        if self.given_up:
+        if self.given_up.is_set():
             raise MergeError(f"Publishing {self.repo_id} was stopped.")
 
     # --- when it ends early
@@ -208,12 +222,14 @@ class Delivery:
             return ""
         count = len(self.arrived)
         sent = f"{count} shard{'s' if count != 1 else ''} sent to it" if count else "nothing sent to it"
+        if not self.known("made"):
+            return f"An empty repo may be left at {self.repo.page}."
         return f"The repo at {self.repo.page} is left, with {sent}, none of it visible yet."
 
     def take_back(self) -> str:
         """Delete the repo if this merge made it, and nobody has put anything into it; say what is left."""
         is_known = self.asking.acquire(timeout=LONGEST_ANSWER)
-        self.given_up = True  # what waits in the line is not begun after this
+        self.given_up.set()  # what is being sent ends, and what waits in the line is not begun after this
         if is_known:
             self.asking.release()
         if self.url:
@@ -230,6 +246,36 @@ class Delivery:
 
     def close(self) -> None:
         self.work.put(STOP)
+
+
+class Content(CommitOperationAdd):
+    """A file whose sending ends where it is given up."""
+
+    given_up = threading.Event()
+
+    @contextmanager
+    def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
+        with super().as_file(with_tqdm) as file:
+            yield cast(BinaryIO, Until(file, self.given_up))
+
+
+class Until:
+    """A file that reads as long as it is wanted."""
+
+    def __init__(self, file: BinaryIO, given_up: threading.Event) -> None:
+        self.file, self.given_up = file, given_up
+
+    def read(self, size: int = -1) -> bytes:
+        if self.given_up.is_set():
+            raise MergeError("What was being sent was given up.")
+        return self.file.read(size)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while data := self.read(1 << 20):
+            yield data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 def arrived(file: str, nbytes: int, sha256: str) -> CommitOperationAdd:

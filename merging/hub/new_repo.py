@@ -1,8 +1,9 @@
 """One new repo: made when it is needed, filled unseen, made visible by exactly one commit, or taken back."""
 
+import hashlib
 import json
 import re
-import time
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,8 +91,11 @@ class NewRepo:
             attempts=2,  # the client asks again by itself where a single request fails
         )
 
-    def commit(self, operations: Sequence[CommitOperationAdd], head: str) -> None:
-        """Make exactly one commit: after an answer that was lost, look at the branch before trying again."""
+    def commit(self, operations: Sequence[CommitOperationAdd], head: str, given_up: threading.Event) -> None:
+        """Make exactly one commit: after an answer that was lost, look at the branch before trying again.
+
+        Raises as well where it is given up meanwhile, and was not made.
+        """
         pauses = self.client.patience.pauses()
         while True:
             try:
@@ -103,7 +107,8 @@ class NewRepo:
                 pause = next(pauses, None)
                 if pause is None or not isinstance(error, HubFault) or error.wait > self.client.patience.longest_limit:
                     raise
-                time.sleep(max(pause, error.wait))
+                if given_up.wait(max(pause, error.wait)):
+                    raise
 
     def try_commit(self, operations: Sequence[CommitOperationAdd], head: str) -> None:
         self.client.ask(
@@ -136,13 +141,30 @@ class NewRepo:
                     f"Look at {self.page}, and publish under another name."
                 )
 
+    def other_card(self, files: Sequence[CommitOperationAdd], sha: str) -> str:
+        """What is to be said where an earlier attempt has made the commit, with another card than this one's."""
+        mine = next((op for op in files if op.path_in_repo == "README.md"), None)
+        there = self.client.ask(
+            self.repo_id, lambda: self.client.api.get_paths_info(self.repo_id, ["README.md"], revision=sha)
+        )
+        if mine is None or not there or not isinstance(there[0], RepoFile):
+            return ""
+        with mine.as_file() as file:
+            content = file.read()
+        if hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there[0].blob_id:
+            return ""
+        return f"It was published by an earlier attempt, with the card of that time. Change the card at {self.page}."
+
     def take_back(self, head: str) -> str:
         """Delete the repo, which this run has made, if it is as it was made; say what is left."""
         api = self.client.api
         try:
-            if self.head() == head:
-                self.client.ask(self.repo_id, lambda: api.delete_repo(self.repo_id, missing_ok=True))
-                return "Nothing was published, and nothing is left on the Hub."
+            if self.head() != head:
+                return f"What is at {self.page} by now was not touched."
+            self.client.ask(self.repo_id, lambda: api.delete_repo(self.repo_id, missing_ok=True))
+            return "Nothing was published, and nothing is left on the Hub."
+        except UnknownRepo:
+            return "Nothing was published, and nothing is left on the Hub."
         except MergeError:
             pass
         return (

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Generator
 from concurrent.futures import Future, wait
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from merging.delivery import Delivery, delivering
+from merging.delivery import delivering
 from merging.errors import MergeError
+from merging.hub.delivery import Delivery
 from merging.journal import Journal
 from merging.progress import WORD, Progress
 from merging.staging import Stage
@@ -44,8 +46,13 @@ def send(delivery: Delivery, stage: Stage, files: dict[str, int]) -> Generator[P
 
     card = (stage.folder / CARD).read_text("utf-8")
     yield from until(delivery.begin(stage, card), "the model card", 0)
+    known = {(e["file"], e["bytes"]): e["sha256"] for e in stage.journal.of_kind("sent")}
     for done, file in enumerate(shards):
-        stage.complete[file] = sha256_of(stage.folder / file)
+        if (sha256 := known.get((file, files[file]))) is None:
+            summing = delivery.do(partial(sha256_of, stage.folder / file))
+            yield from until(summing, file, done)
+            sha256 = summing.result()
+        stage.complete[file] = sha256
         yield from until(delivery.take(file, stage.complete[file]), file, done)
     small = {name: stage.folder / name for name in files if name not in stage.complete}
     yield from until(delivery.finish(small), "the other files", len(shards))

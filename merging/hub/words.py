@@ -90,7 +90,8 @@ def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: 
         )
     if status == 403:
         return MergeError(
-            f"Your account, or the token you signed in with, may not do this with {about}. The Hub says: {said}"
+            f"Your account, or the token you signed in with, may not do this with {about}. The Hub says: {said}. "
+            "Sign in with an account, or a token, that may."
         )
     if status == 409:
         return MergeError(f"{about} exists already on the Hub, and was not touched. Choose another name.")
@@ -105,7 +106,7 @@ def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: 
             f"The Hub ({constants.ENDPOINT}) has a fault (status {status}), asked for {about}. "
             "Try again in a few minutes; https://status.huggingface.co tells more."
         )
-    return MergeError(f"The Hub refused {about} (status {status}). It says: {said}")
+    return MergeError(f"The Hub refused {about} (status {status}). It says: {said}. Try again, or look at its page.")
 
 
 def is_of_upload(error: HfHubHTTPError) -> bool:

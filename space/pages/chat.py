@@ -213,11 +213,19 @@ class Talk:
         return vote
 
     @told()
-    def look(self, request: gr.Request, token: Token, finished: str, tried: Tried | None) -> Any:
-        """What can be chosen by now: another merge may have come or gone."""
+    def look(
+        self, request: gr.Request, token: Token, finished: str, tried: Tried | None, chosen: list[str], blind: bool,
+        said: Conversation,
+    ) -> list[Any]:  # fmt: skip
+        """What can be chosen by now: another merge may have come, or gone, and its pane with it."""
         if not finished and tried is None:
-            return gr.skip()
-        return gr.update(choices=[one.label for one in self.choices(request, token, finished, tried)])
+            return [gr.skip()] * (1 + ARRANGED)
+        found = self.choices(request, token, finished, tried)
+        known = [one.label for one in found]
+        there = [label for label in chosen if label in known]
+        if there == list(chosen):
+            return [gr.update(choices=known), *[gr.skip()] * ARRANGED]
+        return [gr.update(choices=known, value=there), *arranged(found, there, blind, said)]
 
     def answer(
         self, request: gr.Request, token: Token, job_id: str, tried: Tried | None, labels: list[str], prompt: str,
@@ -252,7 +260,7 @@ def wire_chat(stage: ChatStage, tab: gr.Tab, loaded: Any, recipe: RecipeColumn, 
     moved = [recipe.yaml, stage.tried, stage.labels, blind.switch, blind.voted]
     recipe.yaml.change(talk.follow, moved, [stage.tried, *stage.bots], **QUICK)
     wire_book(stage.book, stage.panes, stage.tried, stage.options, recipe, desk, shared)
-    tab.select(talk.look, who, stage.panes, **QUICK)
+    tab.select(talk.look, [*who, stage.panes, blind.switch, stage.said], [stage.panes, *stage.arranged], **QUICK)
     answers = wire_prompts(stage, talk, recipe, shared)
     stage.stop.click(ended, None, buttons, cancels=answers, **QUICK)
     given = [*who, stage.panes, blind.switch]

@@ -82,8 +82,8 @@ def wire_merge(stage: MergeStage, publish: PublishStage, desk: Desk, shared: Sha
         return gr.Timer(active=True)
 
     looked = [
-        *stage.outputs, publish.empty, publish.panel, publish.link, publish.verify, publish.verified, shared.timer,
-        shared.finished, shared.states, shared.looks, shared.notice,
+        *stage.outputs, publish.empty, publish.panel, publish.link, publish.cancel, publish.verify, publish.verified,
+        shared.timer, shared.finished, shared.states, shared.looks, shared.notice,
     ]  # fmt: skip
     ids = [shared.job, shared.publication]
     shared.timer.tick(poll, ids, looked, **QUICK)

@@ -18,6 +18,7 @@ LICENSES = [
     "bsd-3-clause", "openrail", "other",
 ]  # fmt: skip
 EMPTY = view.empty("Nothing to publish yet", "Finish a merge first.")
+CANCEL_GONE = gr.update(visible=False, value="Cancel", interactive=True)
 PRIVATE, PUBLIC = "Private: only the owner", "Public: everyone"
 
 
@@ -39,6 +40,7 @@ class PublishStage:
     why_not: gr.HTML
     panel: gr.HTML
     link: gr.HTML
+    cancel: gr.Button
     verify: gr.Button
     verified: gr.HTML
     written: gr.State  # the card as it was generated: another one was edited
@@ -59,6 +61,7 @@ def build_publish() -> PublishStage:
     panel = gr.HTML("", elem_id="publish-panel")
     link = gr.HTML("", elem_id="publish-link")
     with gr.Row(elem_classes="stage-action"):
+        cancel = gr.Button("Cancel", visible=False, elem_id="publish-cancel")
         verify = gr.Button("Verify the published model", visible=False, elem_id="verify-button")
     verified = gr.HTML("", elem_id="verification")
     with gr.Column(visible=False) as about:
@@ -79,7 +82,7 @@ def build_publish() -> PublishStage:
                 remake = gr.Button("Write it anew", size="sm", elem_classes="quiet")
     return PublishStage(
         empty, form, about, owner, name, seen, license, preview, card, remake, votes, scores, button, why_not, panel,
-        link, verify, verified, gr.State(""),
+        link, cancel, verify, verified, gr.State(""),
     )  # fmt: skip
 
 
@@ -148,6 +151,11 @@ class Publisher:
         return [gr.update(interactive=False), gr.Timer(active=True)]
 
     @told()
+    def cancel(self, request: gr.Request, token: Token, publication: str) -> Any:
+        self.desk.service.cancel(publication, self.desk.viewer(request, token))
+        return gr.update(value="Cancelling", interactive=False)
+
+    @told()
     def write_card(
         self, request: gr.Request, token: Token, job_id: str, owner: str, name: str, license: str
     ) -> list[Any]:
@@ -206,6 +214,7 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
         trigger_mode="always_last", **QUICK,
     )  # fmt: skip
     shared.states.change(publisher.follow_button, [shared.finished, *where], stage.button, **QUICK)
+    stage.cancel.click(publisher.cancel, shared.publication, stage.cancel, **QUICK)
     stage.verify.click(publisher.verify, [shared.job, shared.publication], [stage.verify, shared.timer], **QUICK)
     named, cards = [shared.finished, stage.owner, stage.name, stage.license], [stage.card, stage.preview, stage.written]
     gr.on(
@@ -269,12 +278,14 @@ def publication_state(job: Job | None, verification: Job | None) -> list[Any]:
     """What stands in the place of a form for a merge that is sent away, the panel and the link of a publication, and
     how its verification goes."""
     if job is None:
-        return [EMPTY, "", "", gr.update(visible=False), ""]
+        return [EMPTY, "", "", *[gr.update(visible=False)] * 2, ""]
     reading = verification is not None and verification.active
     return [
         sent_away(job.payload["repo_id"]) if job.kind == "merge" else "",
         view.job_panel(job),
         view.published(job),
+        # A merge that is sent away is cancelled where it is made.
+        gr.update(visible=True) if job.active and job.kind == "publish" else CANCEL_GONE,
         gr.update(visible=bool(view.published(job)), interactive=not reading),
         view.verification(verification),
     ]

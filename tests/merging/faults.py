@@ -50,6 +50,27 @@ class AtRandom:
         return KINDS[self.made[-1]](self.chance)
 
 
+OF_API: dict[str, Make] = {
+    name: KINDS[name] for name in ("500", "503", "429", "reset", "slow")
+} | {"lost answer": lambda chance: Fault(lose_answer=True), "stalled": lambda chance: Fault(delay=1.2)}  # fmt: skip
+
+
+class Everywhere:
+    """Breaks a share of all requests, whatever they ask for, and remembers how."""
+
+    def __init__(self, seed: int, share: float = 0.2) -> None:
+        self.chance, self.share, self.lock = random.Random(seed), share, threading.Lock()
+        self.made: list[str] = []
+
+    def __call__(self, request: Request) -> Fault | None:
+        with self.lock:
+            if self.chance.random() >= self.share:
+                return None
+            kinds = KINDS if is_content(request) else OF_API
+            self.made.append(self.chance.choice(list(kinds)))
+            return kinds[self.made[-1]](self.chance)
+
+
 class OneBit:
     """Flips one bit of the n-th content that begins beyond the header of its file."""
 

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from merging.checkpoint import open_checkpoint
 from merging.errors import Kept, MergeError
 from merging.hub import Delivery, Hub
 from merging.hub import publish as steps_of
+from merging.hub.delivery import Content
 from merging.journal import Journal
 from merging.progress import Progress
 from merging.recipe import ModelRef
@@ -200,14 +202,80 @@ def test_who_may_not_commit_leaves_nothing_or_is_told_what(
         assert publish(ADA, folder, repo_id)  # so the name is free again
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_may_not_make_a_repo_is_not_told_that_one_is_left(
+    server: LocalHub, folder: Path, repo_id: str, status: int
+):
+    server.fault = always(Fault(status=status), path="/repos/create")
+    with pytest.raises(MergeError) as found:
+        publish(ADA, folder, repo_id)
+    assert "left" not in str(found.value)
+
+
+def test_a_repo_that_somebody_makes_at_the_same_moment_is_theirs(server: LocalHub, folder: Path, repo_id: str):
+    """Also when it is tried again: it is as empty as one of ours would be."""
+
+    def meddle(request):
+        if request.url.path.endswith("/repos/create") and not server.store.find(repo_id):
+            server.store.create_repo(repo_id, private=True)
+
+    server.fault = meddle
+    for _ in range(2):
+        with pytest.raises(MergeError, match="exists already on the Hub, and was not touched") as found:
+            publish(ADA, folder, repo_id)
+        assert "left" not in str(found.value) and "delete" not in str(found.value)
+    assert server.store.find(repo_id) and commits(server, repo_id) == 0
+
+
+def test_an_earlier_card_is_told_of(server: LocalHub, folder: Path, repo_id: str):
+    """The commit was made, its answer and all that was asked after it were lost; then the card was edited."""
+    committed = threading.Event()
+
+    def away(request):
+        if committed.is_set():
+            return Fault(drop=True)
+        if "/commit/" in request.url.path:
+            committed.set()
+            return Fault(lose_answer=True)
+        return None
+
+    server.fault = away
+    with pytest.raises(Kept, match="not known whether the commit was made"):
+        publish(ADA, folder, repo_id)
+    server.fault = None
+    with (folder / "README.md").open("a") as card:
+        card.write("A word more.\n")
+    delivery = deliver(ADA, repo_id)
+    list(steps_of(delivery, folder, journal_of(folder)))
+    assert commits(server, repo_id) == 1 and "card of that time" in delivery.note
+
+
+def test_what_is_being_sent_ends_when_it_is_given_up(folder: Path):
+    content = Content(SHARDS[0], folder / SHARDS[0])
+    content.given_up = threading.Event()
+    with content.as_file() as file:
+        assert len(file.read(1000)) == 1000 and file.tell() == 1000
+        content.given_up.set()
+        with pytest.raises(MergeError, match="given up"):
+            file.read(1000)
+
+
+def test_the_address_is_written_down_as_soon_as_it_is_published(folder: Path, repo_id: str, tmp_path: Path):
+    delivery = ADA.deliver(repo_id, private=True, message="Merge", receipt=tmp_path / "receipt")
+    for _ in steps_of(delivery, folder, journal_of(folder)):
+        pass
+    assert (tmp_path / "receipt").read_text() == delivery.url
+
+
 def test_what_somebody_else_put_there_is_never_deleted(server: LocalHub, folder: Path, repo_id: str):
     def meddle(request):
         if "/commit/" in request.url.path and commits(server, repo_id) == 0:
             server.store.commit(repo_id, {"theirs.txt": b"precious"})
 
     server.fault = meddle
-    with pytest.raises(MergeError, match="Somebody else has committed"):
+    with pytest.raises(MergeError, match="Somebody else has committed") as found:
         publish(ADA, folder, repo_id)
+    assert "delete it" not in str(found.value)
     assert server.store.read(repo_id, "theirs.txt").read_bytes() == b"precious"
 
 

@@ -26,6 +26,7 @@ from merging.recipe import Input, ModelRef, Recipe
 from merging.waiting import Stopped
 from space.localhub import Fault, LocalHub
 from tests.merging.faults import STUBBORN, AtRandom, OneBit
+from tests.merging.hub_to_hub import SHARDED, merged_into
 from tests.merging.hubs import ANYONE, always, times
 from tests.merging.models import fine_tunes, write_model
 
@@ -216,6 +217,32 @@ def test_a_small_file_that_arrives_broken_is_read_again(hub: LocalHub, folders: 
     hub.fault = always(Fault(flip_bit=77), path="config.json")
     with pytest.raises(MergeError, match="its checksum is another one"):
         open_model(ModelRef(NAMES[0]), ANYONE)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_from_hub_to_hub_with_faults_on_every_fifth_request(
+    hub: LocalHub, folders: list[Path], small_requests, tmp_path: Path, repo_id: str, seed: int, monkeypatch
+):  # fmt: skip
+    """More seeds are in `make soak`."""
+    published_in_spite_of_faults(hub, folders, tmp_path, repo_id, seed, monkeypatch)
+
+
+def published_in_spite_of_faults(
+    hub: LocalHub, folders: list[Path], place: Path, repo_id: str, seed: int, patch: pytest.MonkeyPatch
+) -> None:
+    sleep = time.sleep
+    patch.setattr("time.sleep", lambda seconds: sleep(min(seconds, 0.01)))  # the client's own pauses
+    made, share = merged_into(hub, NAMES, place / "merge", repo_id, seed)
+    models = {ModelRef(str(f)): open_model(ModelRef(str(f)), None) for f in folders}
+    merged(models, place / "right", SHARDED, "task_arithmetic")
+    right = {p.name: p.read_bytes() for p in (place / "right").glob("*.safetensors")}
+    there = [name for name in hub.store.files(repo_id) if name.endswith(".safetensors")]
+    assert {name: hub.store.read(repo_id, name).read_bytes() for name in there} == right and len(right) > 4
+    assert len(list(hub.store.history(repo_id))) == 2, "the one that it starts with, and one more"
+    # Where it had to begin anew, what was fetched ahead of the engine came again: much of models as small as these.
+    assert len(made) > 10 and share <= 1.5
+    sent = [r for r in hub.requests if r.method == "PUT" and r.path.startswith("/lfs/") and r.status == 200]
+    assert len(sent) <= len(right), "nothing is sent twice"
 
 
 AWAY = [Fault(status=503), Fault(delay=60), Fault(delay=60, delay_after=70_000), Fault(drop=True)]

@@ -9,7 +9,17 @@ from merging.engine import Options
 from merging.errors import MergeError
 from space.localhub import LocalHub
 from tests.merging.faults import STUBBORN, AtRandom, OneBit
-from tests.merging.test_streams import SMALL, folders, hub, merged, opened, received, right, small_requests  # noqa: F401
+from tests.merging.test_streams import (  # noqa: F401
+    SMALL,
+    folders,
+    hub,
+    merged,
+    opened,
+    published_in_spite_of_faults,
+    received,
+    right,
+    small_requests,
+)
 
 METHODS = ["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties"]
 
@@ -23,6 +33,11 @@ def test_faults_on_every_fifth_request(hub: LocalHub, right, small_requests, tmp
     assert merged(models, tmp_path / "out", options, method) == right(method)
     taken, stored = received(models)
     assert taken <= (1.25 if method in ("linear", "task_arithmetic") else 4) * stored
+
+
+@pytest.mark.parametrize("seed", range(1000, 1020))
+def test_from_hub_to_hub(hub: LocalHub, folders, small_requests, tmp_path, repo_id, seed, monkeypatch):  # noqa: F811
+    published_in_spite_of_faults(hub, folders, tmp_path, repo_id, seed, monkeypatch)
 
 
 @pytest.mark.parametrize("seed", range(1000, 1120))

@@ -161,6 +161,19 @@ def test_forgetting_deletes_the_folder_of_an_ended_job_only(queue):
     assert jobs.list("ada") == []
 
 
+def test_a_job_that_waits_once_more_leaves_nothing_when_it_is_cancelled(queue):
+    """It had begun before the app was started again."""
+    jobs = queue(start=False)
+    job = jobs.submit("ada", "publish", "", {"repo_id": "ada/x"})
+    jobs.folder(job.id).mkdir(parents=True)
+    (jobs.folder(job.id) / "weights").write_text("many")
+    ended = jobs.cancel(job.id, "ada")
+    assert ended.state == "cancelled" and "ada/x on the Hub" in ended.error
+    assert not jobs.folder(job.id).exists()
+    other = jobs.submit("ada", "merge", "", {})
+    assert jobs.cancel(other.id, "ada").error == ""
+
+
 def test_closing_interrupts_what_runs_and_keeps_what_waits(queue):
     jobs = queue(steps)
     first, second = (jobs.submit("ada", "merge", "", {}) for _ in range(2))

@@ -11,6 +11,7 @@ from merging.perseverance import persevere
 from space.demo.hub import MODELS
 from space.localhub import Fault
 from space.service import build_service
+from space.tasks import RECEIPT
 from tests.merging.hubs import always
 from tests.space.conftest import ADA, BOTH, quick_hub, recipe
 
@@ -105,6 +106,29 @@ def test_a_publication_that_failed_goes_on_when_it_is_asked_for_again(made, hub,
     assert again.id == failed.id
     assert service.queue.wait(again.id, 60).state == "done"
     assert commits(hub, repo_id) == 1 and hub.store.read(repo_id, "README.md").read_text().endswith("A word more.\n")
+
+
+def test_a_publication_that_was_made_is_not_made_again_where_the_word_of_it_was_lost(made, hub, settings, repo_name):
+    service, job = made
+    repo_id = f"ada/{repo_name}"
+    sent = service.queue.wait(publish(service, job, repo_id).id, 60)
+    assert (service.queue.folder(sent.id) / RECEIPT).read_text() == sent.result["url"]
+    service.queue.journal.end(sent.id, "failed")  # as if it had been killed just before
+    again = service.queue.wait(service.again(sent.id, ADA).id, 60)
+    assert (again.state, again.result["url"]) == ("done", sent.result["url"]) and commits(hub, repo_id) == 1
+
+
+def test_a_publication_goes_on_though_its_merge_was_removed(made, hub, repo_name, monkeypatch):
+    service, job = made
+    repo_id = f"ada/{repo_name}"
+    monkeypatch.setattr("space.tasks.persevere", partial(persevere, pauses=(0.01,), outage=0.1))
+    hub.fault = always(Fault(status=500), path="/commit/")
+    failed = service.queue.wait(publish(service, job, repo_id).id, 60)
+    hub.fault = None
+    service.forget(job.id, ADA)
+    again = service.queue.wait(service.again(failed.id, ADA).id, 60)
+    assert again.state == "done", again.error
+    assert commits(hub, repo_id) == 1
 
 
 def test_who_cancels_a_publication_leaves_nothing(made, hub, repo_name):
