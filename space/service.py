@@ -350,10 +350,18 @@ class Service:
         if verdict not in VERDICTS:
             raise MergeError(f"The vote is {verdict!r}, it must be one of {', '.join(VERDICTS)}.")
         left, right = (known[label] for label in shown)
-        page = LIVE if not job_id or "live" in (left.kind, right.kind) else job_id
+        page = page_of_votes(job_id, left, right)
         self.votes.add(viewer.owner, page, Vote(left.key, right.key, verdict, tuple(prompts)))
-        first, second = sorted((left, right), key=list(known.values()).index)
-        votes = self.votes.of(viewer.owner, page) if page == LIVE else self.votes_on(job_id, viewer)
+        return self.counted(job_id, known, shown, viewer)
+
+    def votes_between(self, job_id: str, shown: Sequence[str], viewer: Viewer, tried: Tried | None = None) -> Tally:
+        """Those on two panes so far."""
+        return self.counted(job_id, {one.label: one for one in self.panes(job_id, viewer, tried)}, shown, viewer)
+
+    def counted(self, job_id: str, known: Mapping[str, Choice], shown: Sequence[str], viewer: Viewer) -> Tally:
+        first, second = (one for label, one in known.items() if label in shown)
+        is_live = page_of_votes(job_id, first, second) == LIVE
+        votes = self.votes.of(viewer.owner, LIVE) if is_live else self.votes_on(job_id, viewer)
         return tally(votes, (first.key, first.title), (second.key, second.title))
 
     def votes_on(self, job_id: str, viewer: Viewer) -> list[Vote]:
@@ -450,6 +458,11 @@ def turn_of_jobs(settings: Settings, turns: Turns) -> Turn:
         return no_turn(waiting) if own_device(settings) == "cpu" else turns.turn(waiting)
 
     return turn
+
+
+def page_of_votes(job_id: str, *panes: Choice) -> str:
+    """Votes are kept with the merge that they are on; those on one in memory by themselves."""
+    return LIVE if not job_id or any(one.kind == "live" for one in panes) else job_id
 
 
 def disk_needed(found: Check, *, leaves: bool) -> int:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,21 +84,31 @@ def journey(page: Page, out: Path, name: str) -> None:
     shoot("inspect")
     try_it(page)
     shoot("try")
+    page.locator("#try-beside").click()
+    ask(page, "reverse: lamot")
+    shoot("live")
     page.get_by_role("tab", name="Check").click()
     check(page)
+    merged(page, shoot)
+    judge(page)
+    shoot("judge")
+    publish(page, name)
+    shoot("publish")
+
+
+def merged(page: Page, shoot: Callable[[str], None]) -> None:
+    """The merge, and what it answers beside its parents."""
     page.locator("#merge-button").click()
     expect(page.locator("#job-panel")).to_contain_text("Done in", timeout=LONG)
     shoot("merge")
     page.locator("#to-chat").click()
     for prompt in ("reverse: lamot", "add: 17+25"):
-        page.get_by_role("button", name=prompt).click()
-        expect(page.locator("#chat-stop")).to_be_visible()
-        expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
+        ask(page, prompt)
     shoot("chat")
-    judge(page)
-    shoot("judge")
-    publish(page, name)
-    shoot("publish")
+    book(page)
+    shoot("book")
+    vote(page)
+    shoot("blind")
 
 
 def check(page: Page) -> None:
@@ -141,6 +151,35 @@ def try_it(page: Page) -> None:
         expect(page.locator("#try-send")).to_be_visible(timeout=LONG)
     page.locator("#film-make").click()
     expect(page.locator("#film-keep-5")).to_be_visible(timeout=LONG)
+
+
+def ask(page: Page, prompt: str) -> None:
+    """A suggested prompt, answered by all panes."""
+    page.get_by_role("button", name=prompt, exact=True).locator("visible=true").first.click()
+    expect(page.locator("#chat-stop")).to_be_visible()
+    expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
+
+
+def book(page: Page) -> None:
+    """Prompts of one's own, asked of every pane."""
+    page.get_by_role("tab", name="Prompt book").click()
+    page.locator("#book-text textarea").fill("reverse: lamot\nadd: 17+25\nadd: 30+12\nreverse: tiger")
+    page.locator("#book-run").click()
+    expect(page.locator("#book-csv")).to_be_visible(timeout=LONG)
+    expect(page.locator("#book-run")).to_be_visible(timeout=LONG)
+
+
+def vote(page: Page) -> None:
+    """Two panes without names, answered and yet to be voted on."""
+    page.get_by_role("tab", name="Talk").click()
+    panes = page.locator(".pane:visible")
+    if panes.count() > 2:
+        page.locator("#chat-panes").get_by_role("button", name="Remove").nth(1).click()
+    expect(panes).to_have_count(2)
+    page.get_by_label("Blind").check()
+    expect(panes.nth(1)).to_contain_text("Right")
+    ask(page, "reverse: lamot")
+    expect(page.locator("#vote-left")).to_be_visible(timeout=LONG)
 
 
 def judge(page: Page) -> None:

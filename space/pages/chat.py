@@ -184,8 +184,13 @@ class Talk:
         self, request: gr.Request, token: Token, finished: str, tried: Tried | None, chosen: list[str], blind: bool,
         said: Conversation,
     ) -> list[Any]:  # fmt: skip
-        """Other panes. What was said stays, also with those that leave: they may come back."""
-        return arranged(self.choices(request, token, finished, tried), chosen, blind, said)
+        """Other panes. What was said stays, also with those that leave: they may come back. Of two that were voted on
+        the votes are told, unless one is about to vote."""
+        seats = arranged(self.choices(request, token, finished, tried), chosen, blind, said)
+        if len(chosen) == 2 and not blind:
+            counted = self.desk.service.votes_between(finished, chosen, self.desk.viewer(request, token), tried)
+            seats[4] = view.note(summary(counted)) if counted.votes else ""
+        return seats
 
     @told()
     def next_round(

@@ -157,3 +157,6 @@ def test_a_blind_vote_names_nobody_before_it_is_given(chat: Page, service: Servi
     expect(card).to_contain_text("20 votes of one person, blind, on these 1 prompt")
     chat.get_by_label("Add my blind votes").uncheck()
     expect(card).not_to_contain_text("Blind votes")
+    chat.get_by_role("tab", name="Chat").click()
+    chat.get_by_label("Blind").uncheck()
+    expect(chat.locator("#blind-note")).to_contain_text("Merge is preferred to alloy/pocket-add")

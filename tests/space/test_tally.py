@@ -106,6 +106,8 @@ def test_a_vote_is_for_the_owner_of_the_merge_alone_and_leaves_with_it(service):
     job = service.queue.wait(service.merge(BOTH, ADA).id, 60)
     found = service.vote(job.id, ["alloy/pocket-add", "Merge"], "right", ["hello"], ADA)
     assert (found.first, found.first_wins, found.missing) == ("Merge", 1, ENOUGH - 1)
+    assert service.votes_between(job.id, ["alloy/pocket-add", "Merge"], ADA) == found
+    assert service.votes_between(job.id, ["alloy/pocket-reverse", "Merge"], ADA).votes == 0
     for shown, verdict, viewer, reason in (
         (["Merge", "alloy/pocket-add"], "left", BOB, "no job"),
         (["Merge", "Merge"], "left", ADA, "Two of Merge, alloy/pocket-base"),
