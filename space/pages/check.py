@@ -169,8 +169,9 @@ def wire_check(
     begun = [*stage.outputs, stage.passed, shared.tabs, *stage.choices]
 
     def checking(gathered: Any) -> Any:
-        return gathered.then(checks.begin, None, begun, js=FOLD, **QUICK).then(
-            checks.check, recipe.gathered, looked, **QUEUED
+        # Also while one that was cancelled has yet to notice: the newest is the one that tells.
+        return gathered.then(checks.begin, None, begun, js=FOLD, trigger_mode="multiple", **QUICK).then(
+            checks.check, recipe.gathered, looked, trigger_mode="multiple", **QUEUED
         )
 
     checking(recipe.gathered_on(recipe.check.click))

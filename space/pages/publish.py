@@ -129,10 +129,11 @@ class Publisher:
     def name_button(
         self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str
     ) -> list[Any]:
-        """The button as the name is typed, and why it cannot be pressed."""
-        button = self.button(self.desk.viewer(request, token), finished, owner, name, seen)
+        """The button as the name is typed, and why it cannot be pressed; not between the owner and the name that are
+        proposed together, lest that answer come last."""
         if not owner or not name:
-            return [button, gr.skip()]
+            return [gr.skip(), gr.skip()]
+        button = self.button(self.desk.viewer(request, token), finished, owner, name, seen)
         return [button, view.note(name_problem(f"{owner}/{name}"), "warn")]
 
     @told()
@@ -208,11 +209,8 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
     changes = [stage.owner.change, stage.name.change, stage.seen.change]
-    settled = gr.on(changes, None, None, None, js="() => []", api_visibility="private")  # not between owner and name
-    settled.then(
-        publisher.name_button, [shared.finished, *where], [stage.button, stage.why_not],
-        trigger_mode="always_last", **QUICK,
-    )  # fmt: skip
+    gr.on(changes, publisher.name_button, [shared.finished, *where], [stage.button, stage.why_not], **QUICK)
+    stage.name.blur(no_name, stage.name, stage.button, **QUICK)
     shared.states.change(publisher.follow_button, [shared.finished, *where], stage.button, **QUICK)
     stage.cancel.click(publisher.cancel, shared.publication, stage.cancel, **QUICK)
     stage.verify.click(publisher.verify, [shared.job, shared.publication], [stage.verify, shared.timer], **QUICK)
@@ -227,6 +225,11 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
         publisher.publish, [shared.finished, *where, stage.license, stage.card],
         [shared.publication, shared.timer, stage.why_not], **QUEUED,
     )  # fmt: skip
+
+
+def no_name(name: str) -> Any:
+    """The button, when one has left the box of the name empty."""
+    return gr.skip() if name else button_text("", "", PRIVATE)
 
 
 def without_front_matter(card: str) -> str:

@@ -158,5 +158,5 @@ def test_a_blind_vote_names_nobody_before_it_is_given(chat: Page, service: Servi
     chat.get_by_label("Add my blind votes").uncheck()
     expect(card).not_to_contain_text("Blind votes")
     chat.get_by_role("tab", name="Chat").click()
-    chat.get_by_label("Blind").uncheck()
+    chat.get_by_role("checkbox", name="Blind", exact=True).uncheck()
     expect(chat.locator("#blind-note")).to_contain_text("Merge is preferred to alloy/pocket-add")

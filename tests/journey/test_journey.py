@@ -312,6 +312,7 @@ def test_neither_is_what_is_full(merged: Page):
     say(page, "reverse: lamot")
     expect(page.locator(".pane:visible")).to_have_count(3)
     example(page, "Two skills in one", "alloy/pocket-add")
+    page.wait_for_timeout(2000)  # its models are those of the job, so that one does not see when they have come
     check(page)
     load(page)
     page.locator("#try-prompt textarea").fill("reverse: lamot")
