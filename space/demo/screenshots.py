@@ -154,8 +154,9 @@ def try_it(page: Page) -> None:
 
 
 def ask(page: Page, prompt: str) -> None:
-    """A suggested prompt, answered by all panes."""
-    page.get_by_role("button", name=prompt, exact=True).locator("visible=true").first.click()
+    """A prompt, answered by all panes."""
+    page.locator("#chat-prompt textarea").fill(prompt)
+    page.locator("#chat-send").click()
     expect(page.locator("#chat-stop")).to_be_visible()
     expect(page.locator("#chat-send")).to_be_visible(timeout=LONG)
 
