@@ -93,6 +93,9 @@ class Checks:
     stops: dict[str, threading.Event] = field(default_factory=dict)
 
     def begin(self, request: gr.Request) -> list[Any]:
+        """The newest check of a tab is the one that tells: an earlier one that is under way ends unseen."""
+        if earlier := self.stops.get(str(request.session_hash)):
+            earlier.set()
         self.stops[str(request.session_hash)] = threading.Event()
         shown = gr.update(visible=True)
         return [READING, "", *hidden_button(), shown, "", gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
@@ -125,6 +128,7 @@ class Checks:
             viewer = self.desk.viewer(request, token)
             with self.running(request) as tick:
                 found = self.desk.service.check(text, viewer, tick=tick)
+                tick()
         except Stopped:
             return [gr.skip()] * SHOWN
         except MergeError as e:
@@ -169,7 +173,7 @@ def wire_check(
     begun = [*stage.outputs, stage.passed, shared.tabs, *stage.choices]
 
     def checking(gathered: Any) -> Any:
-        # Also while one that was cancelled has yet to notice: the newest is the one that tells.
+        # Also while one that was cancelled has yet to notice.
         return gathered.then(checks.begin, None, begun, js=FOLD, trigger_mode="multiple", **QUICK).then(
             checks.check, recipe.gathered, looked, trigger_mode="multiple", **QUEUED
         )
