@@ -119,7 +119,7 @@ def summary(form: Form) -> str:
 # -- check -----------------------------------------------------------------------------------------------------------
 
 
-def verdict(check: Check, *, stale: bool = False) -> str:
+def verdict(check: Check) -> str:
     """One line in words, then the cost as a sentence."""
     blocks = [f for f in check.findings if f.level == "block"]
     warns = sum(1 for f in check.findings if f.level == "warn")
@@ -129,11 +129,10 @@ def verdict(check: Check, *, stale: bool = False) -> str:
         kind, words = "warn", f"These can be merged, with {count(warns, 'thing')} to look at."
     else:
         kind, words = "ok", "These belong together."
-    old = '<p class="note warn">The recipe has changed since this check. Check again.</p>' if stale else ""
     cost = next((f.title for f in check.findings if f.id == "cost"), "")
     price = f'<p class="cost">{escape(cost)}</p>' if cost and not blocks else ""
     mark = f'<span aria-hidden="true">{MARKS[kind][0]}</span>'
-    return f'<div class="verdict {kind}"><h2 data-say>{mark}{escape(words)}</h2>{price}</div>{old}'
+    return f'<div class="verdict {kind}"><h2 data-say>{mark}{escape(words)}</h2>{price}</div>'
 
 
 def about(seconds: float) -> str:

@@ -38,9 +38,11 @@ CACHED = "Read what the Hugging Face cache here holds, and stream only the rest"
 KEEP, PUBLISH = "Keep the merge here", "Publish it while it is made"
 HIDDEN = gr.update(visible=False)
 CHOICES = 5  # see CheckStage.choices
-SHOWN = 5 + 4 + CHOICES + 2  # all that a check changes
+SHOWN = 5 + 3 + CHOICES + 2  # all that a check changes
 # After Check a phone shows the verdict, and the recipe as one line.
-FOLD = "() => { document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}) }"
+FOLD = """(gathered) => {
+    document.querySelector('.workbench').classList.add('folded'); window.scrollTo({top: 0}); return [gathered]
+}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,18 @@ class Checks:
     desk: Desk
     stops: dict[str, threading.Event] = field(default_factory=dict)
 
-    def begin(self, request: gr.Request) -> list[Any]:
-        """The newest check of a tab is the one that tells: an earlier one that is under way ends unseen."""
+    def begin(self, request: gr.Request, gathered: list[Any]) -> list[Any]:
+        """The newest check of a tab is the one that tells: an earlier one that is under way ends unseen.
+
+        The YAML says what is checked from the start, so that nothing changed meanwhile is written over at the end.
+        """
         if earlier := self.stops.get(str(request.session_hash)):
             earlier.set()
         self.stops[str(request.session_hash)] = threading.Event()
         shown = gr.update(visible=True)
-        return [READING, "", *hidden_button(), shown, "", gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
+        said, text = gathered[1], current(gathered)
+        yaml = gr.skip() if text == said else text
+        return [READING, "", *hidden_button(), shown, "", "", yaml, gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
 
     def cancel(self, request: gr.Request) -> list[Any]:
         """Said at once. What was begun ends a moment later, and is not shown."""
@@ -134,7 +141,7 @@ class Checks:
         except MergeError as e:
             said = view.problem("This recipe cannot be checked", str(e))
             hidden = [HIDDEN] * CHOICES
-            return [said, "", *hidden_button(), HIDDEN, "", gr.skip(), "", text, *hidden, gr.skip(), gr.skip()]
+            return [said, "", *hidden_button(), HIDDEN, "", gr.skip(), "", *hidden, gr.skip(), gr.skip()]
         done = gr.update(variant="primary" if found.blocked else "secondary")  # one primary button at a time
         choice = gr.update(visible=not (found.blocked or self.desk.settings.hosted))
         places = place_state(self.desk.service.owners(viewer), text) if not found.blocked else [HIDDEN] * 3
@@ -142,7 +149,7 @@ class Checks:
         offered = offer(self.desk, str(request.session_hash), viewer, text, found)
         reason = self.desk.service.may_not_merge(viewer, found)
         passed = "" if found.blocked or reason else text
-        return [*checked(found, reason), passed, done, text, text, choice, *places, to_try, *offered]
+        return [*checked(found, reason), passed, done, text, choice, *places, to_try, *offered]
 
 
 def wire_check(
@@ -168,13 +175,13 @@ def wire_check(
             return [*[gr.skip()] * (5 + len(merge_stage.outputs)), view.note(str(e), "error")]
         return [job.id, "", "", gr.Timer(active=True), gr.Tabs(selected="merge"), *merge_state(job, []), ""]
 
-    looked = [*stage.outputs, stage.passed, recipe.check, shared.checked, recipe.yaml, *stage.choices]
+    looked = [*stage.outputs, stage.passed, recipe.check, shared.checked, *stage.choices]
     looked += [try_stage.intro, try_stage.load]
-    begun = [*stage.outputs, stage.passed, shared.tabs, *stage.choices]
+    begun = [*stage.outputs, stage.passed, shared.checked, recipe.yaml, shared.tabs, *stage.choices]
 
     def checking(gathered: Any) -> Any:
         # Also while one that was cancelled has yet to notice.
-        return gathered.then(checks.begin, None, begun, js=FOLD, trigger_mode="multiple", **QUICK).then(
+        return gathered.then(checks.begin, recipe.gathered, begun, js=FOLD, trigger_mode="multiple", **QUICK).then(
             checks.check, recipe.gathered, looked, trigger_mode="multiple", **QUEUED
         )
 
@@ -184,8 +191,10 @@ def wire_check(
     stage.place.input(
         lambda place: [gr.update(visible=place == PUBLISH)] * 2, stage.place, [stage.name, stage.public], **QUICK
     )
-    told = [recipe.yaml, shared.checked, stage.why_not]
-    recipe.yaml.change(outdated, told, [stage.merge, stage.why_not, recipe.check], **QUICK)
+    # Also when a check has ended: the recipe may have changed while it ran.
+    told = [recipe.yaml, shared.checked, stage.passed, stage.why_not]
+    changed = [recipe.yaml.change, shared.checked.change]
+    gr.on(changed, outdated, told, [stage.merge, stage.why_not, recipe.check], **QUICK)
     shown = [shared.job, shared.publication, shared.finished, shared.timer, shared.tabs, *merge_stage.outputs]
     what = [stage.passed, stage.cached, stage.place, stage.name, stage.public]
     stage.merge.click(merge, what, [*shown, stage.why_not], **QUEUED)
@@ -213,12 +222,11 @@ def checked(check: Check, may_not_merge: str) -> list[Any]:
     return [view.verdict(check), view.findings(check), button, why_not, HIDDEN]
 
 
-def outdated(text: str, checked: str, why_not: str) -> list[Any]:
-    same = text.rstrip() == checked.rstrip()  # the editor drops the last line's end
-    if not checked or (same and why_not not in ("", OUTDATED)):  # something else stands in the way
+def outdated(text: str, checked: str, passed: str, why_not: str) -> list[Any]:
+    """How Merge looks while the recipe is not the one checked, and once it is again. `checked` is empty during a check,
+    and `passed` where something stands in the way: what, only another check says."""
+    if checked and text.rstrip() != checked.rstrip():  # the editor drops the last line's end
+        return [gr.update(interactive=False), OUTDATED, gr.update(variant="primary")]
+    if not checked or not passed or why_not != OUTDATED:
         return [gr.skip()] * 3
-    return [
-        gr.update(interactive=same),
-        "" if same else OUTDATED,
-        gr.update(variant="secondary" if same else "primary"),
-    ]
+    return [gr.update(interactive=True), "", gr.update(variant="secondary")]

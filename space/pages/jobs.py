@@ -65,8 +65,8 @@ def wire_jobs(stage: JobsStage, tab: gr.Tab, recipe: RecipeColumn, desk: Desk, s
         desk.service.forget(chosen, viewer)
         return [*("" if chosen == one else one for one in shown), *jobs_state(desk.service.jobs(viewer), chosen, kept)]
 
-    gr.on([tab.select, shared.states.change], listed, stage.chosen, stage.outputs, **QUICK)
-    stage.chosen.input(listed, stage.chosen, stage.outputs, **QUICK)
+    events = [tab.select, shared.states.change, stage.chosen.input]
+    gr.on(events, listed, stage.chosen, stage.outputs, trigger_mode="always_last", **QUICK)
     stage.open.click(opened, stage.chosen, places, **QUICK)
     ids = [shared.job, shared.inspection]
     stage.remove.click(removed, [stage.chosen, *ids], [*ids, *stage.outputs], js=SURE, **QUICK)

@@ -126,19 +126,9 @@ class Publisher:
         return sent(there) if there else button_text(owner, name, seen)
 
     @told()
-    def name_button(
-        self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str
-    ) -> list[Any]:
-        """The button as the name is typed, and why it cannot be pressed; not between the owner and the name that are
+    def name_button(self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str) -> Any:
+        """The button as the name is typed, and as jobs come and end; not between the owner and the name that are
         proposed together, lest that answer come last."""
-        if not owner or not name:
-            return [gr.skip(), gr.skip()]
-        button = self.button(self.desk.viewer(request, token), finished, owner, name, seen)
-        return [button, view.note(name_problem(f"{owner}/{name}"), "warn")]
-
-    @told()
-    def follow_button(self, request: gr.Request, token: Token, finished: str, owner: str, name: str, seen: str) -> Any:
-        """The button as jobs come and end; not before there is a name, lest its answer come after the name's."""
         if not owner or not name:
             return gr.skip()
         return self.button(self.desk.viewer(request, token), finished, owner, name, seen)
@@ -208,10 +198,11 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
         ], **QUICK,
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
-    changes = [stage.owner.change, stage.name.change, stage.seen.change]
-    gr.on(changes, publisher.name_button, [shared.finished, *where], [stage.button, stage.why_not], **QUICK)
+    # One listener, so that no answer for an older name comes last.
+    changes = [stage.owner.change, stage.name.change, stage.seen.change, shared.states.change]
+    gr.on(changes, publisher.name_button, [shared.finished, *where], stage.button, **QUICK)
+    gr.on([stage.owner.change, stage.name.change], refused_name, [stage.owner, stage.name], stage.why_not, **QUICK)
     stage.name.blur(no_name, stage.name, stage.button, **QUICK)
-    shared.states.change(publisher.follow_button, [shared.finished, *where], stage.button, **QUICK)
     stage.cancel.click(publisher.cancel, shared.publication, stage.cancel, **QUICK)
     stage.verify.click(publisher.verify, [shared.job, shared.publication], [stage.verify, shared.timer], **QUICK)
     named, cards = [shared.finished, stage.owner, stage.name, stage.license], [stage.card, stage.preview, stage.written]
@@ -225,6 +216,11 @@ def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
         publisher.publish, [shared.finished, *where, stage.license, stage.card],
         [shared.publication, shared.timer, stage.why_not], **QUEUED,
     )  # fmt: skip
+
+
+def refused_name(owner: str, name: str) -> Any:
+    """Why the button cannot be pressed, as the name is typed."""
+    return view.note(name_problem(f"{owner}/{name}"), "warn") if owner and name else gr.skip()
 
 
 def no_name(name: str) -> Any:

@@ -35,8 +35,7 @@ def test_from_two_repo_ids_to_a_published_model(page: Page, service: Service, lo
         expect(page.get_by_label(f"number input for Lambda {number}")).to_have_value("-0.35")
         page.get_by_label(f"number input for Lambda {number}").fill("0.7")
     page.get_by_role("button", name="Recipe as YAML").click()
-    expect(page.locator("#recipe-yaml")).to_contain_text("weight: 0.7")
-    assert yaml_of(page).count("weight: 0.7") == 2
+    expect(page.locator("#recipe-yaml")).to_contain_text(re.compile(r"(weight: 0\.7\b.*){2}", re.DOTALL))
 
     check(page)
     expect(page.locator("#verdict")).to_contain_text("These belong together.")
@@ -312,7 +311,6 @@ def test_neither_is_what_is_full(merged: Page):
     say(page, "reverse: lamot")
     expect(page.locator(".pane:visible")).to_have_count(3)
     example(page, "Two skills in one", "alloy/pocket-add")
-    page.wait_for_timeout(2000)  # its models are those of the job, so that one does not see when they have come
     check(page)
     load(page)
     page.locator("#try-prompt textarea").fill("reverse: lamot")

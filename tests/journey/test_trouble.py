@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from merging.compatibility import Check
 from merging.patience import Patience
 from space.demo.hub import MODELS
 from space.jobs import Report
@@ -68,6 +70,38 @@ def test_a_check_can_be_left_while_the_hub_is_silent(page: Page, hub: LocalHub, 
     check(page)
     expect(page.locator("#verdict")).to_contain_text("These belong together.")
     expect(page.get_by_label("Model 2", exact=True).first).to_have_value("alloy/pocket-add")
+
+
+def test_what_is_changed_while_a_check_runs_stays(page: Page, service: Service, monkeypatch: pytest.MonkeyPatch):
+    look, goes_on = service.check, Event()
+
+    def slowly(*given: Any, **more: Any) -> Check:
+        assert goes_on.wait(LONG / 1000)
+        return look(*given, **more)
+
+    monkeypatch.setattr(service, "check", slowly)
+    example(page, "Two skills in one", "alloy/pocket-add")
+    page.get_by_role("button", name="Recipe as YAML").click()
+    page.locator("#check-button").click()
+    expect(page.locator("#verdict .busy")).to_be_visible()
+    amount = page.get_by_label("number input for Lambda 2")
+    amount.fill("0.35")
+    amount.press("Enter")
+    expect(page.locator("#recipe-yaml .cm-content")).to_contain_text("weight: 0.35")
+    goes_on.set()
+    expect(page.locator("#merge-why-not")).to_contain_text("The recipe has changed since this check.", timeout=LONG)
+    expect(page.locator("#merge-button")).to_be_disabled()
+    expect(amount).to_have_value("0.35")
+    expect(page.locator("#recipe-yaml .cm-content")).to_contain_text("weight: 0.35")
+    check(page)
+    expect(page.locator("#merge-button")).to_be_enabled()
+    expect(page.locator("#merge-why-not")).to_have_text("")
+    amount.fill("0.4")
+    amount.press("Enter")
+    expect(page.locator("#merge-button")).to_be_disabled()
+    amount.fill("0.35")
+    amount.press("Enter")
+    expect(page.locator("#merge-button")).to_be_enabled()
 
 
 def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Page, hub: LocalHub, begins):
