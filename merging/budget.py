@@ -14,7 +14,7 @@ from merging.reading import share
 # the blocks. Kernels run on a grain at a time as well: small enough for the caches, large enough that threads seldom
 # wait for each other to hand on Python's lock.
 GRAIN = 131_072
-GRAINS = 8  # in a block, at most
+GRAINS = 16  # in a block, at most
 GPU_GRAINS = 64  # a GPU computes a block at once, and only a large one keeps it busy
 IN_FLIGHT = 2  # blocks per worker: one computed, one waiting, so that no worker waits for the next
 PROCESS_BYTES = 300_000_000  # Python, numpy and Numba themselves

@@ -14,6 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from merging.methods.arrays import Bytes, bytes_of
+
 BUFFER = 4 << 20
 BUFFERS = 4  # one is filled while the others are hashed and on their way
 WRITES = 2  # at once: disks take two together faster than one after the other (benchmarks/LOG.md)
@@ -29,7 +33,7 @@ class DirectFile:
     nbytes: int
     handle: int = -1
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-    buffers: deque[mmap.mmap] = field(default_factory=deque)  # begin on a page, which disks want too
+    buffers: deque[Bytes] = field(default_factory=deque)  # begin on a page, which disks want too
     filled: int = 0  # of the first buffer
     sent: int = 0  # bytes of the file
     sending: deque[tuple[Future[None], Future[None]]] = field(default_factory=deque)  # the oldest first
@@ -40,14 +44,14 @@ class DirectFile:
         """Reserve the whole file, so that a disk that cannot hold it says so now."""
         self.handle = open_direct(self.path)
         reserve(self.handle, self.nbytes)
-        self.buffers.extend(mmap.mmap(-1, BUFFER) for _ in range(BUFFERS))
+        self.buffers.extend(np.frombuffer(mmap.mmap(-1, BUFFER), np.uint8) for _ in range(BUFFERS))
         self.hashing, self.writing = ThreadPoolExecutor(1, "hash"), ThreadPoolExecutor(WRITES, "write")
 
     def write(self, data: memoryview) -> None:
         """Append."""
         while len(data):
             part = data[: BUFFER - self.filled]
-            self.buffers[0][self.filled : self.filled + len(part)] = part
+            self.buffers[0][self.filled : self.filled + len(part)] = np.frombuffer(part, np.uint8)  # others go on
             self.filled += len(part)
             data = data[len(part) :]
             if self.filled == BUFFER:
@@ -56,7 +60,7 @@ class DirectFile:
     def send(self, length: int) -> None:
         """Have the first buffer hashed and written, and go on with the next one as soon as that is free."""
         assert self.hashing is not None and self.writing is not None, "the file is not open"
-        data = memoryview(self.buffers[0])
+        data = bytes_of(self.buffers[0])
         hashed = self.hashing.submit(self.digest.update, data[: self.filled])
         self.sending.append((hashed, self.writing.submit(write_all, self.handle, data[:length], self.sent)))
         self.buffers.rotate(-1)

@@ -108,7 +108,8 @@ def texts(value: Any) -> bool:
 def vocabulary(model: Json) -> dict[str, int]:
     found = model.get("vocab")
     if isinstance(found, dict):
-        return {str(token): id for token, id in found.items() if isinstance(id, int)}
+        is_sound = set(map(type, found.values())) <= {int}
+        return found if is_sound else {token: id for token, id in found.items() if type(id) is int}
     if isinstance(found, list):  # Unigram: pairs of a token and its score
         return {str(pair[0]): id for id, pair in enumerate(found) if isinstance(pair, list) and pair}
     raise MergeError(f"tokenizer.json: model.vocab is {brief(found)}, it must be a mapping or a list")

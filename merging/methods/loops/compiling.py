@@ -8,6 +8,8 @@ from typing import Any
 
 import numba
 from llvmlite import ir
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 from numba.extending import intrinsic
 
 TILE = 4096
@@ -24,9 +26,23 @@ part = njit(no_cpython_wrapper=True)  # compiled into the loops that call it; Py
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Kept on the disk: only the first merge of a machine waits for it, and only for what it uses."""
-    found = njit(cache=True)(function)  # whose stamp would be of the function's own file alone
-    found._cache._cache_file._source_stamp = stamp_of(Path(function.__code__.co_filename))
+    found = njit(cache=True)(function)
+    found._cache = Kept(function)
     return found
+
+
+class Kept(FunctionCache):
+    """Numba's own would have a stamp of the function's file alone; and would, to read what is compiled, first get all
+    that compiling needs, for a tenth of a second."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = stamp_of(Path(function.__code__.co_filename))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def stamp_of(file: Path) -> str:
