@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -126,14 +128,24 @@ def three(case: Case) -> Case:
 
 def measured(bench: Bench, case: Case) -> Row:
     """One recipe our way, then today's way; nothing of either is left."""
-    longest = max(len(case.folders), 1) * bench.model_bytes / bench.line.bytes_per_second
+    once = len(case.folders) * bench.model_bytes
+    longest = once / bench.line.bytes_per_second
     ours, disk = ours_to_hub(bench, case)
     say(f"{case.name}, Alloy: {ours.wall:.1f} s, at the rate of the line {longest:.1f} s, "
         f"{ours.peak_bytes / 1e6:,.0f} MB of memory, {disk / 1e6:,.0f} MB of disk")  # fmt: skip
     theirs = by_hand(bench, case) if bench.mergekit else None
     if theirs:
         say(f"{case.name}, by hand: {theirs.download:.1f} + {theirs.merge:.1f} + {theirs.upload:.1f} s")
-    return Row(case, longest + START_SECONDS, ours, disk, bench.shard_bytes, is_same(bench, case), theirs)
+    read = planned_bytes(bench, case)
+    return Row(case, longest + START_SECONDS, ours, disk, bench.shard_bytes, read, once, is_same(bench, case), theirs)
+
+
+def planned_bytes(bench: Bench, case: Case) -> int:
+    """What the check says that the merge reads."""
+    recipe = bench.work / f"{case.name}.yaml"
+    command = [sys.executable, "-m", "merging", "check", str(recipe), "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | bench.hub.environ(), capture_output=True, check=True)
+    return int(json.loads(done.stdout)["cost"]["read_bytes"])
 
 
 def repo_of(case: Case) -> str:

@@ -205,7 +205,7 @@ def run_merge(given: argparse.Namespace) -> int:
     check_allowed(given.allow)
     with ExitStack() as opened:
         recipe = read_recipe(given.recipe)
-        recipe = recipe if given.seed is None else replace(recipe, seed=given.seed)
+        recipe = as_begun(recipe if given.seed is None else replace(recipe, seed=given.seed), out)
         hub = publishing_hub(given)
         models = open_models(recipe, opened, cached=given.cache)
         found = check(recipe, models, options, out=out, leaves="never" if given.out else "always")
@@ -223,6 +223,19 @@ def run_merge(given: argparse.Namespace) -> int:
     if attempts.url:
         sys.stderr.write(f"Published at {attempts.url}.\n")
     return FINE
+
+
+def as_begun(recipe: "Recipe", out: Path) -> "Recipe":
+    """At the commits of an earlier run that was stopped: branches may have moved since."""
+    from merging.naming import with_models
+    from merging.recipe import all_models, to_yaml
+    from merging.staging import asked_before
+
+    commits = asked_before(out, to_yaml(recipe))
+    if not commits:
+        return recipe
+    sys.stderr.write("An earlier run of this recipe was stopped: its models are read at the commits of that time.\n")
+    return with_models(recipe, {r: replace(r, revision=commits.get(str(r), r.revision)) for r in all_models(recipe)})
 
 
 def place_of(given: argparse.Namespace) -> Path:

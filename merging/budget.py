@@ -106,8 +106,8 @@ def make_budget(
     elements, fixed = need.unit * grains, workers * (need.scratch(grains) + need.outputs(grains))
     one_set, sets = elements * need.element + SPARE * need.models, need.in_flight * workers
     if measures:
-        sets = max(sets, min((left - fixed) // one_set, sets + 2 * -(-largest // elements)))
-    peak = PROCESS_BYTES + fixed + sets * one_set + ahead
+        sets = max(sets, min((left - fixed) // need.taken(one_set), sets + 2 * -(-largest // elements)))
+    peak = PROCESS_BYTES + fixed + sets * need.taken(one_set) + ahead
     return Budget(elements, one_set, sets, workers, need.scratch(grains), ahead, peak, need.in_flight, gpu)
 
 
@@ -138,7 +138,12 @@ class Need:
 
     def worker(self, grains: int) -> int:
         """The least that one needs."""
-        return self.scratch(grains) + self.outputs(grains) + self.in_flight * self.unit * grains * self.element
+        one_set = self.taken(self.unit * grains * self.element + SPARE * self.models)
+        return self.scratch(grains) + self.outputs(grains) + self.in_flight * one_set
+
+    def taken(self, nbytes: int) -> int:
+        """What memory that a GPU copies from takes: torch rounds it up to a power of two (CachingHostAllocator)."""
+        return 1 << (nbytes - 1).bit_length() if self.gpu else nbytes
 
 
 def too_little(method: str, widest: str, granularity: Granularity, memory_bytes: int, need: Need) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from merging.errors import MergeError
-from merging.header import MAX_HEADER_BYTES, MAX_TENSORS, WAY_OUT, TensorInfo, parse_header
+from merging.header import MAX_COLONS, MAX_HEADER_BYTES, MAX_TENSORS, WAY_OUT, TensorInfo, is_bomb, parse_header
 from merging.reading import Range
 
 MAX_JSON_BYTES = 32_000_000
@@ -281,6 +281,8 @@ def read_whole(source: Source, file: str) -> bytes | None:
 def read_json(source: Source, file: str) -> dict[str, Any] | None:
     if (raw := read_whole(source, file)) is None:
         return None
+    if is_bomb(raw, MAX_COLONS):
+        raise MergeError(f"{source.label}/{file} has more entries than a model needs. {WAY_OUT}")
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError) as e:

@@ -19,6 +19,7 @@ from merging.engine import Options
 from merging.errors import MergeError
 from merging.findings import KINDS, Finding, Level, block, by_level
 from merging.methods import METHODS
+from merging.naming import pinned
 from merging.plan import Plan, make_plan
 from merging.recipe import ModelRef, Recipe, all_models
 
@@ -31,6 +32,7 @@ class Check:
     plan: Plan | None  # None when nothing can be computed
     seconds: float  # how long the merge will take here, estimated
     revisions: Mapping[str, str]  # label -> commit SHA, for Hub models
+    recipe: Recipe  # with every Hub model at the commit that was looked at
 
     @property
     def blocked(self) -> bool:
@@ -59,6 +61,7 @@ def check(
         plan=plan,
         seconds=seconds,
         revisions={m.label: sha for m in models if (sha := m.checkpoint.source.revision)},
+        recipe=pinned(recipe, checkpoints),
     )
 
 

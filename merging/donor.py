@@ -6,19 +6,30 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from merging.checkpoint import Checkpoint
+from merging.errors import MergeError
 
 COPIED = (
     "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
     "preprocessor_config.json",
 )  # fmt: skip
+MAX_COPIED_BYTES = 100_000_000
 CHAT_TEMPLATE = re.compile(r"additional_chat_templates/[\w.-]+\.jinja")
 
 
 def copied_files(donor: Checkpoint) -> list[tuple[str, int]]:
-    """The files that are taken over as they are, with their sizes. Never code."""
+    """The files that are taken over as they are, with their sizes. Never code.
+
+    Raises MergeError where one is too large to be what its name says: each is in memory for a moment.
+    """
     sizes = donor.source.sizes()
-    return [(f, size) for f, size in sorted(sizes.items()) if f in COPIED or CHAT_TEMPLATE.fullmatch(f)]
+    found = [(f, size) for f, size in sorted(sizes.items()) if f in COPIED or CHAT_TEMPLATE.fullmatch(f)]
+    if large := next(((f, size) for f, size in found if size > MAX_COPIED_BYTES), None):
+        raise MergeError(
+            f"{donor.label}: {large[0]} has {large[1]:,} bytes; a file that a merge takes over has at most "
+            f"{MAX_COPIED_BYTES:,}. Remove it from the model, or let another model come first."
+        )
+    return found
 
 
 def donated_files(donor: Checkpoint, config: Mapping[str, Any], dtype: str) -> Iterator[tuple[str, bytes]]:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from merging.methods import METHODS, Method
 from merging.plan import Plan, Shard, index_of, make_plan, reads
 from merging.progress import WORD, Progress
 from merging.reading import Range
-from merging.recipe import ModelRef, Recipe
+from merging.recipe import ModelRef, Recipe, to_yaml
 from merging.report import RECIPE, Record, now, read_cards, written_dtype
 from merging.schedule import Finished, Schedule, Stages, threads
 from merging.staging import Stage, found_again, staged
@@ -95,7 +95,9 @@ def merge(
     used = {model: checkpoints[model] for model in plan.models}
     models = list(used.values())
     stays = delivery is None or delivery.keeps_files
-    with staged(out, digest_of(recipe, used, plan, device.name), started, stays=stays) as stage:
+    commits = {str(ref): one.source.revision for ref, one in used.items() if one.source.revision}
+    asked = {"recipe": to_yaml(recipe), "commits": commits}
+    with staged(out, digest_of(recipe, used, plan, device.name), started, asked=asked, stays=stays) as stage:
         run = Run(recipe, models, plan, device, stage, threading.Event(), delivery)
         record = partial(Record, recipe, used, plan, findings, device=device.name, shard_bytes=options.shard_bytes)
         with delivering(delivery):
@@ -103,6 +105,7 @@ def merge(
                 yield from make(run, used, record)
             except Kept:
                 refuse_broken(run)  # first: of what arrived broken nothing may be gone on with
+                yield from arrived(run)
                 raise
     yield progress(run, len(plan.shards), whole(run))
 
@@ -154,6 +157,12 @@ def sent(run: Run, most: int) -> Iterator[Progress]:
         run.tensor = "sending finished shards"
         yield progress(run, len(run.stage.complete), run.done_bytes)
         time.sleep(WORD / 4)
+
+
+def arrived(run: Run) -> Iterator[Progress]:
+    """Let what is being sent arrive, or fail: it need not be sent again, by the next attempt, at the same time."""
+    with suppress(MergeError):
+        yield from sent(run, 0)
 
 
 def kept(ask: Callable[[], Result]) -> Result:

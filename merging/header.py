@@ -19,6 +19,7 @@ FLOATS = ("BF16", "F16", "F32")  # what a merge computes on
 MAX_HEADER_BYTES = 100_000_000  # the cap of the Rust reader
 MAX_TENSORS = 100_000
 MAX_COLONS = 16 * MAX_TENSORS  # each tensor has 4, names and metadata may have more
+MAX_DIMENSIONS = 64  # numpy's
 
 WAY_OUT = "Download it again, or ask its author."
 
@@ -48,7 +49,7 @@ def parse_header(raw: bytes, file: str, size: int, where: str) -> dict[str, Tens
     Offsets must cover the data of the file exactly: no hole, no overlap, nothing left over.
     Source: https://github.com/huggingface/safetensors#format
     """
-    if raw.count(b":") > MAX_COLONS:  # before it is parsed, which takes far more memory than the text
+    if raw.count(b":") > MAX_COLONS or is_bomb(raw, MAX_COLONS):
         raise MergeError(f"{where} has a header of more entries than {MAX_TENSORS:,} tensors need. {WAY_OUT}")
     entries = parse_json_header(raw, where)
     entries.pop("__metadata__", None)
@@ -58,6 +59,11 @@ def parse_header(raw: bytes, file: str, size: int, where: str) -> dict[str, Tens
     tensors = {name: parse_entry(name, entry, file, data, where) for name, entry in entries.items()}
     check_layout(tensors, data, size, where)
     return tensors
+
+
+def is_bomb(raw: bytes, most: int) -> bool:
+    """Whether JSON holds so many lists, mappings or entries that it would take far more memory than its text."""
+    return raw.count(b"[") + raw.count(b"{") > most or raw.count(b",") > 8 * most
 
 
 def parse_json_header(raw: bytes, where: str) -> dict[str, Any]:
@@ -106,8 +112,11 @@ def parse_entry(name: str, entry: Any, file: str, data: int, where: str) -> Tens
         raise MergeError(f"{where}: {name!r} has the unknown dtype {str(dtype)[:40]!r}. {WAY_OUT}")
     if not is_naturals(shape) or not is_naturals(offsets) or len(offsets) != 2:
         raise MergeError(
-            f"{where}: {name!r} has the shape {shape!r} and the offsets {offsets!r}; both must be whole. {WAY_OUT}"
+            f"{where}: {name!r} has the shape {str(shape)[:80]} and the offsets {str(offsets)[:80]}; both must be "
+            f"whole. {WAY_OUT}"
         )
+    if len(shape) > MAX_DIMENSIONS:
+        raise MergeError(f"{where}: {name!r} has {len(shape):,} dimensions; at most {MAX_DIMENSIONS} can be. {WAY_OUT}")
     start, end = offsets
     bits = prod(shape) * DTYPE_BITS[dtype]
     if bits % 8 or end - start != bits // 8:

@@ -16,7 +16,8 @@ def digest_of(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint], plan: 
     """Of the recipe at its commits, the layout of the output, and the kind of arithmetic."""
     shards = [[s.file, s.nbytes, hashlib.sha256(s.header).hexdigest()] for s in plan.shards]
     sources = [contents_of(checkpoints[model]) for model in plan.models]
-    told = [__version__, to_yaml(private_recipe(recipe, checkpoints)), sources, shards, device]
+    grouping = 0 if device == "cpu" else plan.budget.elements  # a GPU adds up by blocks, which may show in a last bit
+    told = [__version__, to_yaml(private_recipe(recipe, checkpoints)), sources, shards, device, grouping]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 

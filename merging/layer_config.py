@@ -20,12 +20,17 @@ NUMBERED = (  # lists of layer numbers
     "global_attn_idxs",
 )  # fmt: skip
 FROM = ("max_window_layers",)  # the first layer that is of another kind than those before
-UP_TO = ("first_k_dense_replace", "num_dense_layers")  # how many layers at the start are of another kind
+UP_TO = (  # how many layers at the start are of another kind
+    "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index",
+)  # fmt: skip
+LAST = ("moe_layer_end_index",)  # the last layer that is not yet of the kind of those after; -1 is the last of all
+AT_END = ("num_kv_shared_layers",)  # how many layers at the end are of another kind
+TABLES = ("hidden_size_per_layer_input",)  # the width of a table outside of the layers that has a part for each
 EVERY = {  # each n-th layer is of another kind, unless another setting says what each of them is
     "sliding_window_pattern": "layer_types", "full_attention_interval": "layer_types",
     "global_attn_every_n_layers": "layer_types", "no_rope_layer_interval": "no_rope_layers",
     "interleave_moe_layer_step": "moe_layers", "attn_layer_period": "layers_block_type", "decoder_sparse_step": None,
-    "moe_layer_freq": None, "expert_layer_period": None,
+    "moe_layer_freq": None, "expert_layer_period": None, "moe_layer_interval": None,
 }  # fmt: skip
 
 
@@ -44,11 +49,30 @@ def stacked_config(stack: Stack, checkpoints: Sequence[Checkpoint]) -> dict[str,
 
 def restack(stack: Stack, configs: Sequence[Json], checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     config = dict(configs[0])
+    refuse_unsayable(stack, configs, checkpoints)
     changed = counts(config, layer_count(config), len(stack))
     for key in config:
         if key not in changed and kinds_by(key, config) is not None:
             changed |= rewritten(key, config, kinds_of(key, stack, configs, checkpoints), checkpoints[0].label)
     return config | changed
+
+
+def refuse_unsayable(stack: Stack, configs: Sequence[Json], checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise MergeError where a layer is of a kind of which the first config has no word."""
+    if key := next((key for key in TABLES if configs[0].get(key)), None):
+        raise MergeError(
+            f"By {key}, the embeddings of {checkpoints[0].label} have a part for each layer, which slices would mix "
+            "up. Merge whole models."
+        )
+    used = sorted({place for layer in stack for place in layer})
+    for model, config in enumerate(configs):
+        for key in config.keys() - configs[0].keys():
+            kinds = kinds_by(key, config) or []
+            if len({str(kinds[number]) for m, number in used if m == model and kinds}) > 1:
+                raise MergeError(
+                    f"config.json of {checkpoints[model].label} says by {key} what each layer is, and that of "
+                    f"{checkpoints[0].label} does not. Stack models whose configs agree in this."
+                )
 
 
 def counts(config: Json, count: int | None, layers: int) -> dict[str, Any]:
@@ -66,11 +90,18 @@ def kinds_by(key: str, config: Json) -> Kinds | None:
         return None
     if key in FROM and (value >= count or config.get("use_sliding_window")):
         return [layer >= value for layer in range(count)]
-    if key in UP_TO:
-        return [layer < value for layer in range(count)]
+    if key in (*UP_TO, *LAST, *AT_END):
+        return [layer < before_others(key, value, count) for layer in range(count)]
     if key in EVERY and value > 1 and EVERY[key] not in config:
         return [layer % value for layer in range(count)]
     return None
+
+
+def before_others(key: str, value: int, count: int) -> int:
+    """How many layers come before those of another kind."""
+    if key in LAST:
+        return value + 1 or count
+    return count - value if key in AT_END else value
 
 
 def kinds_by_list(key: str, value: list[Any], count: int) -> Kinds | None:
@@ -131,10 +162,10 @@ def renumbered(key: str, value: int, kinds: Kinds, label: str, *, is_explicit: b
         )
     new = next((layer for layer, is_so in enumerate(kinds) if is_so == (key in FROM)), len(kinds))
     if is_explicit or kinds == [(layer >= new) == (key in FROM) for layer in range(len(kinds))]:
-        return {key: new}
+        return {key: new - 1 if key in LAST else len(kinds) - new if key in AT_END else new}
     if key in FROM:
         return {"layer_types": ["sliding_attention" if slides else "full_attention" for slides in kinds]}
     raise MergeError(
-        f"By {key}, the first {value} layers of {label} are of another kind, and the slices have such layers later on. "
-        "Take them once, at the start."
+        f"By {key}: {value}, layers at one end of {label} are of another kind, and the slices mix these with the "
+        "others. Take them once, at that end."
     )

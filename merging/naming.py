@@ -48,6 +48,11 @@ def put_names(value: Any, names: Mapping[str, str], inside: re.Pattern[str]) -> 
     return names.get(value) or inside.sub(lambda path: names[path[0]], value)
 
 
+def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
+    """The recipe with every Hub model at the commit that was read."""
+    return with_models(recipe, {ref: commit_of(ref, c) or ref for ref, c in checkpoints.items()})
+
+
 def private_recipe(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
     """The recipe as it can be run again from anywhere on this machine: commits and whole paths."""
     return with_models(recipe, {ref: commit_of(ref, c) or ModelRef(str(Path(ref.path).absolute()))

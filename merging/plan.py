@@ -80,6 +80,11 @@ class Plan:
     stack: Stack = ()  # where the layers come from, if they were stacked anew
 
     @property
+    def again_bytes(self) -> int:
+        """What is read once more: of tensors that do not stay in memory between the passes over them."""
+        return self.read_bytes - sum(step.read_bytes for shard in self.shards for step in shard.steps)
+
+    @property
     def passing_bytes(self) -> int:
         """Free space that it needs where each shard leaves when it has been sent: two of them, and the rest."""
         return self.disk_bytes - self.write_bytes + sum(sorted(shard.nbytes for shard in self.shards)[-2:])

@@ -12,7 +12,7 @@ from merging import __version__
 from merging.card import read_front_matter, with_repo_id, write_card
 from merging.checkpoint import MAX_JSON_BYTES, Checkpoint
 from merging.methods import METHODS
-from merging.naming import commit_of, private_recipe, public_names, public_recipe, with_models, without_paths
+from merging.naming import private_recipe, public_names, public_recipe, without_paths
 from merging.plan import Plan, Step
 from merging.recipe import DTYPES, ModelRef, Recipe, Slice, kernel_sources, parameters_tree, parts_of, to_yaml
 from merging.values import Parameters, plain_tree
@@ -144,11 +144,6 @@ def written_dtype(plan: Plan) -> str:
     for step in (s for shard in plan.shards for s in shard.steps if s.is_merged):
         sizes[step.dtype] = sizes.get(step.dtype, 0) + step.end - step.start
     return names[max(sizes, key=lambda dtype: sizes[dtype])] if sizes else "float32"
-
-
-def pinned(recipe: Recipe, checkpoints: Mapping[ModelRef, Checkpoint]) -> Recipe:
-    """The recipe with every Hub model at the commit that was read."""
-    return with_models(recipe, {ref: commit_of(ref, c) or ref for ref, c in checkpoints.items()})
 
 
 def read_cards(checkpoints: Mapping[ModelRef, Checkpoint]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ from merging.methods import Method, Param
 from merging.methods.spec import Setting, Settings
 from merging.values import Case, Filtered, Gradient, Parameters, Value, at
 
+SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # which YAML 1.1 reads as text where there is no point
 MAX_POINTS = 10_000  # of a gradient, and cases of a list with filters
 
 
@@ -44,11 +46,8 @@ def read_without_effect(value: Any, where: str) -> Setting:
 
 def read_value(value: Any, where: str, param: Param) -> Value:
     """One value, a gradient, or a list of cases with filters."""
-    if isinstance(value, dict):
-        raise MergeError(
-            f"{where} is a mapping. Values with filters stand in a list, even a single one: "
-            f"`{param.name}: [{{filter: mlp, value: {example(param)}}}]`."
-        )
+    if isinstance(value, dict):  # a list of one, as mergekit reads it
+        return Filtered((read_case(value, where, param),))
     if not isinstance(value, list):
         return read_setting(value, where, param)
     if not value:
@@ -95,6 +94,14 @@ def read_setting(value: Any, where: str, param: Param) -> Setting:
         if isinstance(value, bool):
             return value
         raise MergeError(f"{where} is {shown(value)}, it must be true or false.")
+    return read_number(float(value) if is_scientific(value) else value, where, param)
+
+
+def is_scientific(value: Any) -> bool:
+    return isinstance(value, str) and SCIENTIFIC.fullmatch(value) is not None
+
+
+def read_number(value: Any, where: str, param: Param) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MergeError(f"{where} is {shown(value)}, it must be a number{allowed(param)}.{hint(value)}")
     if isinstance(value, float) and not math.isfinite(value):

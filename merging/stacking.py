@@ -13,8 +13,9 @@ from merging.layers import Layers, layers_of
 from merging.methods import METHODS
 from merging.recipe import Recipe, Slice, all_models, kernel_sources, parts_of
 
-# What comes before the layers: embeddings, and towers that feed them. All else outside comes after: norm and head.
-BEFORE = re.compile(r"emb(?!ed_out)|wte|wpe|project_in|vision|visual|image|audio|multi_modal|connector")
+# What comes before the layers: embeddings, and towers that feed them. All else outside comes after: norm and head (of
+# which LFM2 calls the norm embedding_norm, and GPT-NeoX the head embed_out).
+BEFORE = re.compile(r"emb(?!ed_out|edding_norm)|wte|wpe|project_in|vision|visual|image|audio|multi_modal|connector")
 
 Layer = tuple[tuple[int, int], ...]  # for each source: the model, by its place, and which of its layers
 Tensors = Mapping[str, TensorInfo]

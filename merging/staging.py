@@ -6,14 +6,15 @@ After a kill or a power cut both stay, and the same merge goes on from there. An
 import glob
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from merging.errors import Kept
-from merging.journal import Journal
+from merging.journal import Journal, parsed
 from merging.plan import Plan, Shard
 from merging.writer import check_place, flush, flush_folder, writing
 
@@ -34,14 +35,14 @@ class Stage:
         """When the merge was first begun."""
         return datetime.fromisoformat(self.journal.entries[0]["started"])
 
-    def begin(self, digest: str, started: datetime) -> None:
-        """Go on with what is there, if it is of this merge."""
+    def begin(self, digest: str, started: datetime, asked: Mapping[str, Any]) -> None:
+        """Go on with what is there, if it is of this merge. `asked` is what `asked_before` looks for."""
         known = self.journal.entries[0].get("digest") if self.journal.entries else None
         with writing(self.folder):
             if known != digest or not self.folder.is_dir():
                 self.journal.clear()
                 shutil.rmtree(self.folder, ignore_errors=True)
-                self.journal.add("plan", digest=digest, started=started.isoformat())
+                self.journal.add("plan", digest=digest, started=started.isoformat(), **asked)
             self.folder.mkdir(exist_ok=True)
             flush(self.out.parent)
 
@@ -56,12 +57,16 @@ class Stage:
             if path.name.endswith((".safetensors", PART)) and path.name not in self.complete:
                 path.unlink()
 
+    def drop_parts(self) -> None:
+        """What is not complete would only take room from others."""
+        for path in self.folder.glob(f"*{PART}"):
+            path.unlink(missing_ok=True)
+
     def holds(self, shard: Shard, sha256: str) -> bool:
         path = self.folder / shard.file
         if not path.is_file() or path.stat().st_size != shard.nbytes:
             return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return sha256_of(path) == sha256
 
     def part(self, shard: Shard) -> Path:
         """Where a shard is written until it is complete."""
@@ -108,7 +113,9 @@ class Stage:
 
 
 @contextmanager
-def staged(out: Path, digest: str, started: datetime, *, stays: bool = True) -> Iterator[Stage]:
+def staged(
+    out: Path, digest: str, started: datetime, *, asked: Mapping[str, Any] | None = None, stays: bool = True
+) -> Iterator[Stage]:
     """The stage of this merge, which becomes `out` when the block ends well, or goes when nothing of it stays here.
 
     It is removed when the block is left in another way, but for an error after which one can go on.
@@ -118,13 +125,14 @@ def staged(out: Path, digest: str, started: datetime, *, stays: bool = True) -> 
     with writing(folder):
         stage = Stage(out, folder, Journal(folder.with_suffix(".journal")))
     try:
-        stage.begin(digest, started)
+        stage.begin(digest, started, asked or {})
         yield stage
         if stays:
             stage.finish()
         else:
             stage.remove()
     except Kept as error:
+        stage.drop_parts()
         if not stage.journal.entries[1:]:
             stage.remove()
         elif count := len(stage.complete):
@@ -138,9 +146,35 @@ def staged(out: Path, digest: str, started: datetime, *, stays: bool = True) -> 
         stage.journal.close()
 
 
+def left_stage(out: Path) -> Stage | None:
+    """The stage that an earlier run of a merge into this place has left; of several the newest."""
+    journals = journals_of(out)
+    return Stage(out, journals[-1].with_suffix(PARTIAL), Journal(journals[-1])) if journals else None
+
+
+def asked_before(out: Path, recipe: str) -> Mapping[str, str]:
+    """The commits that an earlier run of a recipe into this place began with, by model, if it can be gone on with."""
+    for path in reversed(journals_of(out)):
+        with path.open("rb") as file:
+            first = parsed(file.readline()) or {}
+        if first.get("recipe") == recipe and path.with_suffix(PARTIAL).is_dir():
+            return dict(first["commits"])
+    return {}
+
+
+def journals_of(out: Path) -> list[Path]:
+    """Of all merges into this place, the newest last."""
+    return sorted(out.parent.glob(f".{glob.escape(out.name)}.*.journal"), key=lambda path: path.stat().st_mtime)
+
+
 def found_again(stage: Stage, plan: Plan) -> Iterator[str]:
     """What is to be said before the merge goes on."""
     if stage.complete:
         yield f"Going on where an earlier run was stopped: {len(stage.complete)} of {len(plan.shards)} shards are done."
     for other in stage.others():
         yield f"{other} is of another merge, and is left as it is. Remove it if you do not need it."
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from merging.direct import DirectFile
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -24,22 +24,21 @@ def check_place(out: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that names the file and the way out."""
+    """Turn an error of the operating system into one that names the file and the way out. Somebody can put it right,
+    so what is complete by then is kept."""
     try:
         yield
     except OSError as e:
         if e.errno in NO_SPACE:
-            raise MergeError(f"There is no space left to write {path}. Free some, or choose another disk.") from e
-        raise MergeError(
-            f"{path} cannot be written: {e.strerror or e}. Choose another place, or allow writing there."
-        ) from e
+            raise Kept(f"There is no space left to write {path}. Free some, or choose another disk.") from e
+        raise Kept(f"{path} cannot be written: {e.strerror or e}. Choose another place, or allow writing there.") from e
 
 
 def check_space(out: Path, needed: int) -> None:
     with writing(out):
         free = shutil.disk_usage(out.parent).free
     if free < needed:
-        raise MergeError(
+        raise Kept(
             f"The merge needs {needed:,} bytes on the disk of {out.parent}, and {free:,} are free. "
             "Free some, or choose another disk."
         )

@@ -12,9 +12,9 @@ from merging.diagnostics.diagnosis import compare
 from merging.diagnostics.entries import Entries, Histogram, histogram, read_entries
 from merging.errors import MergeError
 from merging.findings import listed
+from merging.naming import pinned
 from merging.plan import Plan
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
-from merging.report import pinned
 from space.inputs import opened
 from space.inspected import CHANGES, files_in, read_diagnosis, without_commits
 from space.jobs import Job, Jobs

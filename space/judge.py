@@ -17,8 +17,8 @@ from merging.errors import MergeError
 from merging.hub import Hub
 from merging.hub.data_set import is_data_file, read_data_file
 from merging.model_ref import read_model
+from merging.naming import pinned
 from merging.recipe import MAX_MODELS, ModelRef, Recipe, all_models, merged_inputs, parse_recipe, to_yaml
-from merging.report import pinned
 from space.inputs import opened
 from space.jobs import Job, Jobs
 from space.judge_shelf import Shelf

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from merging.checks.cost import available_memory
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 from merging.plan import Plan
 from space.journal import Job
 from space.settings import Settings
@@ -43,21 +43,25 @@ class Room:
         taken = sum(unwritten(job, folder(job.id)) for job in before)
         free = self.disk(self.settings.home) - self.settings.spare_disk_bytes - taken
         if nbytes > free:
-            raise MergeError(f"The merge writes {size(nbytes)}, and the disk here has room for {size(max(free, 0))}, "
+            raise Kept(f"The merge writes {size(nbytes)}, and the disk here has room for {size(max(free, 0))}, "
                              f"after the jobs before it. {LATER}")  # fmt: skip
 
-    def watch(self) -> None:
-        """Raise MergeError when disk or memory fall below what is kept free. Looks once in a while."""
+    def watch(self, *, leaves: bool = False) -> None:
+        """Raise MergeError when disk or memory fall below what is kept free. Looks once in a while.
+
+        What is complete by then is kept, but where it is the disk that is full, and it does not leave it by itself.
+        """
         now = time.monotonic()
         if now - self.looked < LOOK_SECONDS:
             return
         self.looked = now
         if (free := self.disk(self.settings.home)) < (spare := self.settings.spare_disk_bytes):
-            raise MergeError(f"The disk here has {size(free)} left, and {size(spare)} are kept free: the job was "
-                             f"stopped, and what it had written is removed. {LATER}")  # fmt: skip
+            kind, rest = (Kept, "") if leaves else (MergeError, ", and what it had written is removed")
+            raise kind(f"The disk here has {size(free)} left, and {size(spare)} are kept free: the job was "
+                       f"stopped{rest}. {LATER}")  # fmt: skip
         if (free := self.memory()) < (spare := self.settings.spare_memory_bytes):
-            raise MergeError(f"This machine has {size(free)} of memory left, and {size(spare)} are kept free: the job "
-                             "was stopped, and what it had written is removed. Try again later.")  # fmt: skip
+            raise Kept(f"This machine has {size(free)} of memory left, and {size(spare)} are kept free: the job "
+                       "was stopped. Start it again later.")  # fmt: skip
 
 
 def unwritten(job: Job, folder: Path) -> int:

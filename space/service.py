@@ -14,8 +14,9 @@ from merging.checkpoint import Checkpoint
 from merging.compatibility import Check
 from merging.errors import MergeError
 from merging.hub import Hub
+from merging.naming import pinned
 from merging.recipe import ModelRef, Recipe, parse_recipe, to_yaml
-from merging.report import CARD, pinned
+from merging.report import CARD
 from merging.waiting import watched
 from space.book import Progress, read_book, run_book
 from space.chat import ChatOptions, Chats, Pane, Reply

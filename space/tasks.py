@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import wait
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from merging.perseverance import persevere
 from merging.progress import Progress
 from merging.recipe import ModelRef, parse_recipe
 from merging.report import CARD, RECIPE, REPORT
+from merging.staging import left_stage
 from merging.waiting import TICK, in_thread
 from space.inputs import opened
 from space.inspected import write_files
@@ -90,9 +91,15 @@ class Tasks:
                 yield self.attempt(job, report, out, deliveries[-1])
 
         try:
-            self.follow(persevere(attempts()), report)
+            self.follow(persevere(attempts()), report, leaves=True)
         except Cancelled:
-            raise Cancelled(deliveries[-1].left or deliveries[-1].take_back()) from None
+            with known(deliveries[-1], out) as delivery:
+                raise Cancelled(delivery.left or delivery.take_back()) from None
+        except Kept as error:
+            with known(deliveries[-1], out) as delivery:
+                if (rest := delivery.rest()) not in str(error):
+                    error.args = (f"{error} {rest}",)
+            raise
         report.log(f"Published at {deliveries[-1].url}")
         return published(deliveries[-1].url, job, deliveries[-1].note)
 
@@ -109,22 +116,34 @@ class Tasks:
         hub = self.hub_for(report.secret or token_here(self.settings))
         if job.payload.get("cached") and not self.settings.hosted:
             hub = replace(hub, cached=True)
-        with opened(recipe, hub, self.settings, tick=report.check) as checkpoints:
+        with ExitStack() as held:
+            try:
+                checkpoints = held.enter_context(opened(recipe, hub, self.settings, tick=report.check))
+            except Kept:
+                raise
+            except MergeError as error:  # they were there when it was asked for, and may be again
+                raise Kept(str(error)) from None
             for ref, checkpoint in checkpoints.items():
                 report.log(f"Reading {ref}: {len(checkpoint.tensors)} tensors in {len(checkpoint.shards)} shards")
             yield from merge(
                 recipe, checkpoints, out, engine_options(self.settings), findings=findings, delivery=delivery
             )
 
-    def follow(self, steps: Iterator[Progress], report: Reporter) -> None:
-        """Turn the engine's progress into the job's: a line for each shard and each tenth."""
+    def follow(self, steps: Generator[Progress, None, None], report: Reporter, *, leaves: bool = False) -> None:
+        """Turn the engine's progress into the job's: a line for each shard and each tenth.
+
+        A machine without room ends it as an error of its own would. `leaves`: shards leave the disk by themselves.
+        """
         shard, tenth = 0, 0
         with left(steps):
             for step in steps:
                 if step.note:
                     report.log(step.note)
                 report.progress(step.done_bytes, step.total_bytes, step.tensor)
-                self.room.watch()
+                try:
+                    self.room.watch(leaves=leaves)
+                except MergeError as error:
+                    steps.throw(error)
                 if step.shard != shard:
                     shard = step.shard
                     report.log(f"Shard {shard} of {step.shards}")
@@ -201,6 +220,18 @@ class Tasks:
             hub.stop()
         report.progress(found.total_bytes, found.total_bytes)
         return {"repo_id": repo_id, "shards": [asdict(shard) for shard in found.shards], "faults": [*found.faults]}
+
+
+@contextmanager
+def known(delivery: Delivery, out: Path) -> Iterator[Delivery]:
+    """With what an earlier attempt, or an earlier run, has made and sent, where this one had yet to open its models."""
+    stage = left_stage(out) if delivery.stage is None else None
+    try:
+        delivery.stage = delivery.stage or stage
+        yield delivery
+    finally:
+        if stage:
+            stage.journal.close()
 
 
 @contextmanager

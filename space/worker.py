@@ -77,7 +77,8 @@ def run_apart(task: Task, job: Job, report: Report, turn: Turn = no_turn) -> Res
             return run_once(task, job, report, turn)
         except EOFError:
             if not left:
-                raise Kept(f"{DIED} Give it less memory (ALLOY_MEMORY_BYTES), then start it again.") from None
+                sent = f" What it has sent to {repo_id} stays there." if (repo_id := job.payload.get("repo_id")) else ""
+                raise Kept(f"{DIED}{sent} Give it less memory (ALLOY_MEMORY_BYTES), then start it again.") from None
             report.log(f"{DIED} Going on from what is complete.")
     raise AssertionError("the last attempt returns or raises")
 

@@ -33,10 +33,11 @@ def check_cost(
         yield too_little(
             "memory", "memory", memory, free_memory, "Give the merge less memory, or close other programs."
         )
+    again = f", {size(plan.again_bytes)} of it once more for want of memory," if plan.again_bytes else ""
     yield ok(
         "cost",
-        f"The merge reads {size(plan.read_bytes)} and writes {size(plan.write_bytes)} in {count(plan)}; it needs up to "
-        f"{size(memory)} of memory and {size(needed)} of disk, and takes {duration(seconds)}.",
+        f"The merge reads {size(plan.read_bytes)}{again} and writes {size(plan.write_bytes)} in {count(plan)}; it "
+        f"needs up to {size(memory)} of memory and {size(needed)} of disk, and takes {duration(seconds)}.",
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from merging.card import read_front_matter
 from merging.checkpoint import MAX_JSON_BYTES, Checkpoint
 from merging.errors import MergeError
+from merging.header import is_bomb
 from merging.recipe import ModelRef
 from merging.waiting import readers
 
 MAX_TOKENIZER_BYTES = 64_000_000
+MAX_LISTS = 4_000_000  # in a tokenizer, which may have one for each of its merge rules
 
 Json = Mapping[str, Any]
 
@@ -96,6 +98,8 @@ def read_up_to(checkpoint: Checkpoint, file: str, limit: int) -> bytes | None:
 
 def parse_object(raw: bytes) -> Json | None:
     """A JSON object from bytes of strangers, or None."""
+    if is_bomb(raw, MAX_LISTS):
+        return None
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):

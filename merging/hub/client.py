@@ -5,7 +5,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -71,6 +71,13 @@ class Client:
             return call()
         finally:
             WAITING.reset(earlier)
+
+    def may_try_again(self, error: MergeError, pauses: Iterator[float], given_up: threading.Event) -> bool:
+        """Wait after a fault that passes; whether to try again by then."""
+        pause = next(pauses, None)
+        if pause is None or not isinstance(error, HubFault) or error.wait > self.patience.longest_limit:
+            return False
+        return not given_up.wait(max(pause, error.wait))
 
     def in_words(self, error: Exception, about: str) -> MergeError:
         words = in_words(error, about, token=self.token, wait=asked_to_wait(error))

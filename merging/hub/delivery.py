@@ -136,11 +136,23 @@ class Delivery:
     def take(self, file: str, sha256: str) -> "Future[Any]":
         """A shard is complete in the folder; it is sent while the next one is made."""
         if self.has(file, sha256):
+            if not self.keeps_files and self.stage:  # a kill came between its arrival and this
+                (self.stage.folder / file).unlink(missing_ok=True)
             return self.do(lambda: None)
         self.sending.append(self.do(lambda: self.send(file, sha256)))
         return self.sending[-1]
 
     def send(self, file: str, sha256: str) -> None:
+        """Again after faults that pass: those who make the next shards need not begin anew for it."""
+        pauses = self.repo.client.patience.pauses()
+        while True:
+            try:
+                return self.try_to_send(file, sha256)
+            except MergeError as error:
+                if not self.repo.client.may_try_again(error, pauses, self.given_up):
+                    raise
+
+    def try_to_send(self, file: str, sha256: str) -> None:
         assert self.stage is not None, "the delivery has not begun"
         path = self.stage.folder / file
         operation = Content(file, path)

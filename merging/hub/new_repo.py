@@ -15,7 +15,8 @@ from huggingface_hub.hf_api import RepoFile
 from merging.card_check import check_card
 from merging.errors import MergeError, Passing
 from merging.hub.client import Client, check_repo_id
-from merging.hub.words import HubFault, UnknownRepo, page
+from merging.hub.words import UnknownRepo, page
+from merging.report import CARD
 
 LONG_LIST = re.compile(r"\[[^\]]{200,}\]")
 AS_MADE = {".gitattributes"}  # what a repo begins with
@@ -104,10 +105,7 @@ class NewRepo:
                 now = self.head_after(error)
                 if now != head:
                     return self.check_landed(operations, now)
-                pause = next(pauses, None)
-                if pause is None or not isinstance(error, HubFault) or error.wait > self.client.patience.longest_limit:
-                    raise
-                if given_up.wait(max(pause, error.wait)):
+                if not self.client.may_try_again(error, pauses, given_up):
                     raise
 
     def try_commit(self, operations: Sequence[CommitOperationAdd], head: str) -> None:
@@ -143,9 +141,9 @@ class NewRepo:
 
     def other_card(self, files: Sequence[CommitOperationAdd], sha: str) -> str:
         """What is to be said where an earlier attempt has made the commit, with another card than this one's."""
-        mine = next((op for op in files if op.path_in_repo == "README.md"), None)
+        mine = next((op for op in files if op.path_in_repo == CARD), None)
         there = self.client.ask(
-            self.repo_id, lambda: self.client.api.get_paths_info(self.repo_id, ["README.md"], revision=sha)
+            self.repo_id, lambda: self.client.api.get_paths_info(self.repo_id, [CARD], revision=sha)
         )
         if mine is None or not there or not isinstance(there[0], RepoFile):
             return ""

@@ -1,6 +1,5 @@
 """A finished merge becomes one new repo: checked, sent shard by shard, made visible by one commit."""
 
-import hashlib
 from collections.abc import Generator
 from concurrent.futures import Future, wait
 from contextlib import closing
@@ -13,9 +12,8 @@ from merging.errors import MergeError
 from merging.hub.delivery import Delivery
 from merging.journal import Journal
 from merging.progress import WORD, Progress
-from merging.staging import Stage
-
-CARD = "README.md"
+from merging.report import CARD
+from merging.staging import Stage, sha256_of
 
 
 def publish(delivery: Delivery, folder: Path, journal: Path) -> Generator[Progress, None, None]:
@@ -57,11 +55,6 @@ def send(delivery: Delivery, stage: Stage, files: dict[str, int]) -> Generator[P
     small = {name: stage.folder / name for name in files if name not in stage.complete}
     yield from until(delivery.finish(small), "the other files", len(shards))
     yield Progress(total, total, "", len(shards), len(shards), len(shards), len(shards))
-
-
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def list_files(folder: Path) -> dict[str, int]:

@@ -84,6 +84,8 @@ def dare_linear(  # noqa: PLR0913 - its settings
 
     As in mergekit, and unlike the paper, the rest is scaled so that the sum of magnitudes of the tensor's change is
     what it was, and not by 1 / density; not at all where either sum is below 1e-7 (density 0 leaves the base).
+
+    Unlike mergekit: with normalize, weights that sum to less than 1e-8 are refused, where mergekit divides by 1.
     """
     kept = keep_by_chance(deltas, density, chance)
     return add_weighted(base, kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))
@@ -149,7 +151,8 @@ def della(  # noqa: PLR0913 - its settings
     what it was, and not by 1 / its chance; not at all where either sum is below 1e-7.
 
     Unlike mergekit: changes of equal magnitude have equal chances, that of the mean of their ranks, where mergekit
-    gives them different ones as its sort puts them; rows of one element do not fail.
+    gives them different ones as its sort puts them; rows of one element do not fail; and in tensors of more than two
+    dimensions rows are along the last one, where mergekit ranks along the second.
     """
     kept = keep_by_rank(deltas, row, density, epsilon, chance)
     return add_agreed(base, kept, scaled(weight, measured), weight, divide=normalize, by=lambda_)
@@ -180,7 +183,8 @@ def della_linear(  # noqa: PLR0913 - its settings
 ) -> Array:
     """Drop changes at random, rather the small ones, scale up the rest, and add the weighted differences.
 
-    Dropping and scaling are those of della; there is no vote.
+    Dropping and scaling are those of della; there is no vote. With normalize, weights that sum to less than 1e-8 are
+    refused, where mergekit divides by 1.
     """
     kept = keep_by_rank(deltas, row, density, epsilon, chance)
     return add_weighted(base, kept, shares(weight, measured, normalize=normalize, lambda_=lambda_))

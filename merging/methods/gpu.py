@@ -1,7 +1,5 @@
 """The steps of kernels and measures on a GPU: what parts.py says, in torch. The CPU's tests hold for them as well."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -69,15 +67,10 @@ def keep_by_rank(
 
 def draw(key: int, start: int, like: Tensor) -> Tensor:
     """Random int32 numbers below 2^31, one for each element."""
-    words = counters(len(like) // 4 + 2, str(like.device)) + signed(key + start // 4 * GOLDEN)
+    count = torch.arange(1, len(like) // 4 + 3, dtype=torch.int64, device=like.device)
+    words = count.mul_(signed(GOLDEN)).add_(signed(key + start // 4 * GOLDEN))
     halves = mix(words).view(torch.int16)[start % 4 :][: len(like) + 1].int()
     return (halves[:-1] & 0xFFFF).bitwise_or_((halves[1:] & 0x7FFF) << 16)
-
-
-@lru_cache(maxsize=2)
-def counters(count: int, device: str) -> Tensor:
-    """GOLDEN times 1, 2, 3 and so on."""
-    return torch.arange(1, count + 1, dtype=torch.int64, device=device).mul_(signed(GOLDEN))
 
 
 def mix(words: Tensor) -> Tensor:
@@ -97,10 +90,12 @@ def signed(word: int) -> int:
     return ((word + 2**63) % 2**64) - 2**63
 
 
-def add_agreed(base: Tensor, changes: Tensor, factors: Array, weights: Array, divide: bool, by: np.float32) -> Tensor:
+def add_agreed(
+    base: Tensor, changes: Tensor, factors: Array, weights: Array, divide: bool, least: np.float32, by: np.float32
+) -> Tensor:
     total, voters = sum_of_agreeing(changes, factors, weights, elect(changes, factors))
     if divide:
-        total.div_(voters + (voters == 0))
+        total.div_(torch.where(voters.abs() > float(least), voters, 1))
     return total.mul_(float(by)).add_(base)
 
 

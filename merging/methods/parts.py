@@ -129,9 +129,11 @@ def add_agreed(
     """base + `by` times the sum of the f_i * x_i of the elected sign; if asked divided by the w_i of those: [m].
 
     The sign of the sum of all f_i * x_i is elected; + where it is zero. An entry that is zero has no sign, and does
-    not vote or count. Where the weights sum to zero, the divisor is 1.
+    not vote or count. Where the weights sum to zero, but for what their sum in float32 may be wrong by, the divisor
+    is 1.
     """
-    given = floats(tuple(factors)), floats(tuple(weights)), divide, np.float32(by)
+    least = np.float32(len(weights) * 2**-24 * sum(map(abs, weights)))
+    given = floats(tuple(factors)), floats(tuple(weights)), divide, least, np.float32(by)
     found: Array = forms(base, changes).add_agreed(base, changes, *given)
     return found
 

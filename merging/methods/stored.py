@@ -272,10 +272,10 @@ def blend(x: Any, y: Any, of_x: Any, of_y: Any) -> Any:
     return Pending(partial(tile_sums.blend, x.store.flat, x.begin, y.begin, of_x, of_y), x.store, (x, y))
 
 
-def add_agreed(base: Any, changes: Any, factors: Array, weights: Array, divide: bool, by: Any) -> Any:
+def add_agreed(base: Any, changes: Any, factors: Array, weights: Array, divide: bool, least: Any, by: Any) -> Any:
     if not (isinstance(base, Row) and isinstance(changes, Rows) and changes.base is not None):
-        return loops.add_agreed(plain(base), plain(changes), factors, weights, divide, by)
-    given = *changes.whole, changes.kept, base.begin, factors, weights, divide, by
+        return loops.add_agreed(plain(base), plain(changes), factors, weights, divide, least, by)
+    given = *changes.whole, changes.kept, base.begin, factors, weights, divide, least, by
     return Pending(partial(tile_sums.add_agreed, *given), base.store)  # what is not a number has no sign to agree
 
 

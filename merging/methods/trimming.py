@@ -106,7 +106,8 @@ def breadcrumbs(  # noqa: PLR0913 - its settings
     mergekit, and unlike the paper, density is what is kept, not what is dropped.
 
     Unlike mergekit: changes as large as the largest or the smallest that is kept are kept too, where mergekit takes
-    whichever its sort puts first.
+    whichever its sort puts first; and with normalize, weights that sum to less than 1e-8 are refused, where mergekit
+    divides by 1.
     """
     bands, factors = measured
     kept = keep_between(deltas, bands)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from merging.compatibility import Check
 from merging.errors import MergeError
-from merging.recipe import parse_recipe
+from merging.recipe import parse_recipe, to_yaml
 from merging.waiting import Stopped
 from space import view
 from space.pages.desk import QUEUED, QUICK, Desk, Shared, Token
@@ -57,7 +57,7 @@ class CheckStage:
     public: gr.Checkbox
     why_not: gr.HTML
     to_try: gr.Button
-    passed: gr.State  # the recipe that may be merged; empty where something stands in the way
+    passed: gr.State  # the recipe that may be merged, at the commits looked at; empty where something stands in the way
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -148,7 +148,7 @@ class Checks:
         to_try = gr.update(visible=not found.blocked)
         offered = offer(self.desk, str(request.session_hash), viewer, text, found)
         reason = self.desk.service.may_not_merge(viewer, found)
-        passed = "" if found.blocked or reason else text
+        passed = "" if found.blocked or reason else to_yaml(found.recipe)
         return [*checked(found, reason), passed, done, text, choice, *places, to_try, *offered]
 
 

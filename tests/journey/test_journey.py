@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from space.localhub import LocalHub
 from space.service import Service
+from space.viewer import Viewer
 from tests.hub_fixture import ADA_TOKEN
 from tests.journey.steps import (
     LONG,
@@ -283,6 +284,32 @@ def test_a_job_that_is_removed_is_chosen_no_more(page: Page):
     expect(lines).to_have_count(before - 1)
     expect(page.locator("#open-job")).to_be_hidden()
     expect(page.locator("#job-list input:checked")).to_have_count(0)
+
+
+def test_a_pane_goes_with_the_merge_that_is_removed(merged: Page, service: Service, two_skills: str):
+    known = {one.label for one in service.panes(two_skills, Viewer("local"))}
+    example(merged, "Take a skill away", "alloy/pocket-reverse")
+    check(merged)
+    merge(merged)
+    (other,) = {one.label for one in service.panes(two_skills, Viewer("local"))} - known
+    merged.get_by_role("tab", name="Jobs").click()
+    open_job(merged, merged.locator(f"#job-list input[value='{two_skills}']"))
+    merged.locator("#to-chat").click()
+    panes = merged.locator(".pane:visible")
+    expect(panes).to_have_count(3)
+    merged.locator("#chat-panes").get_by_role("button", name="Remove").nth(1).click()
+    expect(panes).to_have_count(2)
+    merged.locator("#chat-panes input").click()
+    merged.get_by_role("option", name=other).click()
+    expect(panes).to_have_count(3)
+    merged.get_by_role("tab", name="Jobs").click()
+    merged.locator("#job-list label").first.click()
+    merged.on("dialog", lambda dialog: dialog.accept())
+    merged.locator("#remove-job").click()
+    expect(merged.locator("#open-job")).to_be_hidden()
+    merged.get_by_role("tab", name="Chat").click()
+    expect(panes).to_have_count(2)
+    expect(merged.locator("#chat-panes")).not_to_contain_text(other)
 
 
 def test_a_repo_that_exists_is_refused_and_nothing_typed_is_lost(merged: Page, local_hub: LocalHub):

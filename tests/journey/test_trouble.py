@@ -14,6 +14,7 @@ from space.demo.hub import MODELS
 from space.jobs import Report
 from space.localhub import Fault, LocalHub
 from space.service import Service
+from space.viewer import Viewer
 from tests.journey.steps import LONG, check, example, fail
 
 
@@ -102,6 +103,16 @@ def test_what_is_changed_while_a_check_runs_stays(page: Page, service: Service, 
     amount.fill("0.35")
     amount.press("Enter")
     expect(page.locator("#merge-button")).to_be_enabled()
+
+
+def test_what_is_merged_is_what_was_checked(page: Page, hub: LocalHub, service: Service):
+    example(page, "Two skills in one", "alloy/pocket-add")
+    check(page)
+    before = hub.store.revision("alloy/pocket-add", "main").sha
+    hub.store.commit("alloy/pocket-add", {"notes.txt": before.encode()}, message="meanwhile")
+    page.locator("#merge-button").click()
+    expect(page.locator("#job-panel .job.done")).to_be_visible(timeout=LONG)
+    assert before in service.jobs(Viewer("local"))[0].payload["recipe"]
 
 
 def test_a_hub_that_goes_away_is_said_and_the_job_can_be_started_again(page: Page, hub: LocalHub, begins):

@@ -13,8 +13,9 @@ from typing import Any
 
 from merging.engine import Options, merge
 from merging.errors import MergeError
+from merging.hub import open_models
 from merging.journal import Journal
-from merging.recipe import parse_recipe
+from merging.recipe import all_models, parse_recipe
 from tests.merging.hubs import ADA
 from tests.merging.models import opened
 
@@ -90,10 +91,13 @@ def deliver_disturbed(recipe: str, place: Path, at: int, how: str, repo_id: str)
     """The same, published while it is made."""
     made = parse_recipe(recipe)
     delivery = ADA.deliver(repo_id, private=True, message="Merge", keeps_files=False)
-    steps = merge(made, opened(made), place, SMALL, delivery=delivery)
+    steps = merge(made, open_models(all_models(made), ADA), place, SMALL, delivery=delivery)
     kill_at_entry(at) if how == "entry" else disturb(at, how)
-    for _ in steps:
-        pass
+    try:
+        for _ in steps:
+            pass
+    except MergeError:
+        os._exit(REFUSED)
     os._exit(FINE)
 
 

@@ -35,8 +35,8 @@ def write_model(
     return folder
 
 
-def recipe_of(method: str, models: Sequence[Path], base: Path | None = None, **parameters: Any) -> Recipe:
-    """A recipe for folders; a parameter that is a list has one value for each model."""
+def recipe_of(method: str, models: Sequence[Path | str], base: Path | str | None = None, **parameters: Any) -> Recipe:
+    """A recipe for folders, or models of the Hub; a parameter that is a list has one value for each model."""
     lists = {n: v for n, v in parameters.items() if isinstance(v, list)}
     entries = [{"model": str(m), "parameters": {n: v[i] for n, v in lists.items()}} for i, m in enumerate(models)]
     top = {n: v for n, v in parameters.items() if n in ("dtype", "out_dtype", "seed")}

@@ -3,6 +3,7 @@
 import itertools
 import random
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,13 +13,13 @@ from merging.__main__ import main
 from merging.checkpoint import open_checkpoint
 from merging.engine import Options, merge
 from merging.errors import Kept, MergeError, Passing, SignedOut
-from merging.hub import Hub, verify
-from merging.recipe import ModelRef, to_yaml
+from merging.hub import Hub, open_models, verify
+from merging.recipe import ModelRef, all_models, to_yaml
 from merging.report import CARD, RECIPE, REPORT
 from space.localhub import Fault, LocalHub
 from tests.hub_fixture import ADA_READ_TOKEN, ADA_TOKEN
 from tests.merging.hubs import ADA, QUICK, always, times
-from tests.merging.killed import FINE, deliver_disturbed, run
+from tests.merging.killed import FINE, REFUSED, deliver_disturbed, run
 from tests.merging.models import fine_tunes, opened, recipe_of, write_model
 
 SHARDS = 4
@@ -40,6 +41,18 @@ def recipe(models):
     return recipe_of("task_arithmetic", [models[1]], models[0], weight=0.5)
 
 
+@pytest.fixture
+def from_hub(server, models):
+    """The same models on the Hub, from where they are streamed."""
+    names = [f"acme/kept-{folder.name}" for folder in models]
+    for name, folder in zip(names, models, strict=True):
+        if server.store.find(name) is None:
+            server.store.create_repo(name, private=True)
+            server.store.commit(name, {p.name: p.read_bytes() for p in folder.iterdir()})
+    server.requests.clear()
+    return recipe_of("task_arithmetic", names[1:], names[0], weight=0.5)
+
+
 @pytest.fixture(scope="module")
 def expected(models, tmp_path_factory):
     out = tmp_path_factory.mktemp("expected") / "out"
@@ -59,8 +72,19 @@ def impatient(monkeypatch):
 
 def deliver(recipe, place, repo_id, hub=ADA, keeps_files=False):
     delivery = hub.deliver(repo_id, private=True, message="Merge", keeps_files=keeps_files)
-    notes = [s.note for s in merge(recipe, opened(recipe), place, SMALL, delivery=delivery) if s.note]
+    notes, checkpoints = [], open_models(all_models(recipe), hub)
+    try:
+        for step in merge(recipe, checkpoints, place, SMALL, delivery=delivery):
+            assert keeps_files or shards_on_disk(place.parent) <= 2
+            notes += [step.note] if step.note else []
+    finally:
+        for checkpoint in checkpoints.values():
+            checkpoint.source.close()
     return delivery, notes
+
+
+def shards_on_disk(folder):
+    return len([p for p in folder.glob(".merge*/*") if p.name.endswith((".safetensors", ".part"))])
 
 
 def commits(server: LocalHub, repo_id: str) -> int:
@@ -105,8 +129,22 @@ def test_no_more_than_two_shards_are_on_disk(server, recipe, tmp_path, repo_id):
     delivery = ADA.deliver(repo_id, private=True, message="Merge", keeps_files=False)
     server.fault = always(Fault(delay=0.1), path="/lfs/")
     for _ in merge(recipe, opened(recipe), tmp_path / "merge", SMALL, delivery=delivery):
-        most = max(most, len(list(tmp_path.glob(".merge*/*.safetensors")) + list(tmp_path.glob(".merge*/*.part"))))
+        most = max(most, shards_on_disk(tmp_path))
     assert 1 <= most <= 2
+
+
+def test_a_shard_that_arrived_just_before_a_kill_leaves_the_disk(server, recipe, expected, tmp_path, repo_id):
+    status = run(deliver_disturbed, to_yaml(recipe), tmp_path / "merge", 5, "entry", repo_id)  # "sent", of the first
+    assert status == -signal.SIGKILL and shards_on_disk(tmp_path) >= 1
+    server.fault = always(Fault(delay=0.1), path="/lfs/")
+    deliver(recipe, tmp_path / "merge", repo_id)
+    assert published(server, repo_id) == expected and commits(server, repo_id) == 1
+
+
+def test_a_fault_while_one_shard_is_sent_does_not_disturb_the_next(server, recipe, expected, tmp_path, repo_id):
+    server.fault = times(3, Fault(status=503), path="/lfs/")
+    _, notes = deliver(recipe, tmp_path / "merge", repo_id)  # in one attempt
+    assert published(server, repo_id) == expected and not notes
 
 
 def test_the_repo_is_made_when_the_first_shard_is_ready(server, recipe, tmp_path, repo_id):
@@ -226,8 +264,8 @@ def moments(request, sample):
     [Fault(status=500), Fault(drop=True, reset=True), Fault(lose_answer=True), Fault(status=429)],
     ids=["500", "reset", "lost", "429"],
 )
-def test_the_nth_request_fails(server, recipe, expected, tmp_path, models, request, fault):
-    for n in moments(request, (2, 5, 9)):
+def test_the_nth_request_fails(server, from_hub, expected, tmp_path, request, fault):
+    for n in moments(request, (2, 9, 16, 23, 30, 37)):
         repo_id, seen = new_name(), list[str]()
 
         def choose(asked, n=n, seen=seen):
@@ -236,29 +274,30 @@ def test_the_nth_request_fails(server, recipe, expected, tmp_path, models, reque
 
         server.fault = choose
         try:
-            deliver(recipe, tmp_path / "merge", repo_id)
+            deliver(from_hub, tmp_path / "merge", repo_id)
         except Passing:
             assert server.store.find(repo_id) is None or commits(server, repo_id) <= 1
             server.fault = None
-            deliver(recipe, tmp_path / "merge", repo_id)
+            deliver(from_hub, tmp_path / "merge", repo_id)
         assert published(server, repo_id) == expected, f"request {n} failed: {seen[n - 1]}"
         assert commits(server, repo_id) == 1 and list(tmp_path.iterdir()) == []
         if len(seen) < n:
             return
 
 
-@pytest.mark.parametrize("how", ["kill", "torn", "entry"])
-def test_killed_at_the_nth_moment(server, recipe, expected, tmp_path, request, how):
-    for n in moments(request, {"kill": (9, 25), "torn": (30,), "entry": (3, 5, 7, 11)}[how]):
+@pytest.mark.parametrize("how", ["kill", "torn", "fail", "entry"])
+def test_killed_at_the_nth_moment(server, from_hub, expected, tmp_path, request, how):
+    """Or a write that fails, after which the same goes on as well."""
+    for n in moments(request, {"kill": (9, 25), "torn": (30,), "fail": (12, 28), "entry": (3, 5, 7, 11)}[how]):
         place, repo_id = tmp_path / f"{n}" / "merge", new_name()
         place.parent.mkdir()
-        status = run(deliver_disturbed, to_yaml(recipe), place, n, how, repo_id)
-        assert status in (FINE, -signal.SIGKILL)
+        status = run(deliver_disturbed, to_yaml(from_hub), place, n, how, repo_id)
+        assert status in (FINE, REFUSED if how == "fail" else -signal.SIGKILL)
         if status != FINE:
             assert server.store.find(repo_id) is None or published(server, repo_id) in ({}, expected)
-            if how == "entry" or list(place.parent.iterdir()):
+            if how in ("entry", "fail") or list(place.parent.iterdir()):
                 try:
-                    deliver(recipe, place, repo_id)
+                    deliver(from_hub, place, repo_id)
                 except MergeError as error:  # killed between the commit and the end of its journal
                     assert "exists already" in str(error) and not list(place.parent.glob(".merge*.partial"))
         assert published(server, repo_id) == expected, f"killed at {how} {n}"
@@ -274,14 +313,14 @@ KINDS = [
 ]  # fmt: skip
 
 
-def test_a_fifth_of_all_requests_fails(server, recipe, expected, tmp_path, request):
+def test_a_fifth_of_all_requests_fails(server, from_hub, expected, tmp_path, request):
     hasty = replace(QUICK, silence=0.5, answer=0.5, attempts=4)
     for seed in range(SEEDS if request.config.getoption("--soak") else 2):
         chance, repo_id = random.Random(seed), new_name()
         server.fault = lambda _, chance=chance: chance.choice(KINDS) if chance.random() < 0.2 else None
         for _ in range(50):
             try:
-                deliver(recipe, tmp_path / "merge", repo_id, Hub(ADA_TOKEN, hasty))
+                deliver(from_hub, tmp_path / "merge", repo_id, Hub(ADA_TOKEN, hasty))
                 break
             except Passing:
                 continue
@@ -319,6 +358,23 @@ def test_from_the_command_line(server, expected, command, tmp_path, repo_id):
     assert status == 0 and "2 of 4 shards read whole" in said
     with pytest.raises(SystemExit):
         command("verify", repo_id, "--share", "1.5")
+
+
+def test_the_same_command_goes_on_at_the_commits_that_it_began_with(server, from_hub, expected, command, tmp_path):
+    """Though the branch of a model has moved since."""
+    (tmp_path / "recipe.yaml").write_text(to_yaml(from_hub))
+    given = "merge", tmp_path / "recipe.yaml", tmp_path / "out", "--shard-size", "50kB"
+    server.fault = lambda asked: Fault(status=403) if list(tmp_path.glob(".out*/*.safetensors")) else None
+    status, said = command(*given)
+    assert status == 1 and "kept: the same merge goes on from there" in said, said
+    server.fault = None
+    (tune,) = (one.model.path for one in from_hub.models)
+    before = server.store.revision(tune).sha
+    server.store.commit(tune, {"notes.txt": str(time.time()).encode()})
+    status, said = command(*given)
+    assert status == 0 and "models are read at the commits of that time" in said, said
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*.safetensors")} == expected
+    assert before in (tmp_path / "out" / RECIPE).read_text() and not list(tmp_path.glob(".out*"))
 
 
 @pytest.mark.parametrize(

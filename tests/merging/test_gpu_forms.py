@@ -38,7 +38,7 @@ def test_sums_have_the_same_bits():
     same(loops.weighted_sum(models, WEIGHTS), gpu.weighted_sum(there(models), WEIGHTS))
     same(loops.add_changes(base, models, WEIGHTS), gpu.add_changes(there(base), there(models), WEIGHTS))
     for divide in (True, False):
-        given = WEIGHTS, WEIGHTS[::-1].copy(), divide, np.float32(0.7)
+        given = WEIGHTS, WEIGHTS[::-1].copy(), divide, np.float32(1e-7), np.float32(0.7)
         same(loops.add_agreed(base, models, *given), gpu.add_agreed(there(base), there(models), *given))
     weights, least = np.array([0.7, 0.3, 1e-7], np.float32), np.float32(1e-6)
     ours = loops.average_agreed(base, models, weights, least)

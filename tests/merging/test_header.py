@@ -179,6 +179,15 @@ def test_what_we_write_is_read_back(tmp_path):
 
 def test_a_bomb_is_refused_before_it_is_parsed(monkeypatch):
     monkeypatch.setattr("merging.header.MAX_COLONS", 1000)
-    raw = b"{" + b",".join(b'"%d":1' % n for n in range(1001)) + b"}"
-    with pytest.raises(MergeError, match="a header of more entries than"):
+    many = b",".join(b'"%d":1' % n for n in range(1001))
+    for inside in (many, b'"a":[' + b",".join([b"[]"] * 1001) + b"]", b'"a":[' + b",".join([b"0"] * 9000) + b"]"):
+        raw = b"{" + inside + b"}"
+        with pytest.raises(MergeError, match="a header of more entries than"):
+            parse_header(raw, "f", 8 + len(raw), "acme/f")
+
+
+def test_a_shape_without_end_is_refused_in_few_words():
+    raw = json.dumps({"a": {"dtype": "U8", "shape": [0] * 5000, "data_offsets": [0, 0]}}).encode()
+    with pytest.raises(MergeError, match="'a' has 5,000 dimensions; at most 64") as told:
         parse_header(raw, "f", 8 + len(raw), "acme/f")
+    assert len(str(told.value)) < 200

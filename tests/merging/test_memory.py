@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from merging.header import format_header
+from merging.header import DTYPE_BITS, format_header
 from merging.methods import METHODS
 from merging.recipe import Recipe, to_yaml
 from tests.merging.kernels import REQUIRED, noise, settings_of
@@ -42,16 +42,17 @@ print(json.dumps({"peak": peak * 1024, "planned": plan.peak_memory_bytes}))
 """
 
 
-def sparse_model(folder: Path, shape: tuple[int, ...], seed: int | None = None) -> Path:
+def sparse_model(folder: Path, shape: tuple[int, ...], seed: int | None = None, dtype: str = "BF16") -> Path:
     """One tensor of zeros, as a hole; or of random numbers, for methods that find nothing to do in zeros."""
     folder.mkdir()
     (folder / "config.json").write_text('{"num_hidden_layers": 1}')
-    nbytes = 2 * math.prod(shape)
-    header = format_header([("layers.0.w", "BF16", shape, nbytes)])
+    nbytes = DTYPE_BITS[dtype] // 8 * math.prod(shape)
+    header = format_header([("layers.0.w", dtype, shape, nbytes)])
     with (folder / "model.safetensors").open("wb") as f:
         f.write(header)
         if seed is not None:
-            f.write((noise(*shape, seed=seed) * 0.02).bfloat16().view(torch.uint8).numpy().tobytes())
+            numbers = noise(*shape, seed=seed) * 0.02
+            f.write((numbers.bfloat16() if dtype == "BF16" else numbers).view(torch.uint8).numpy().tobytes())
         f.truncate(len(header) + nbytes)
     return folder
 
@@ -74,15 +75,21 @@ MORE: dict[str, list[dict[str, Any]]] = {  # besides the defaults, and a density
 }
 
 
-@pytest.mark.parametrize(("method", "more"), [(m, more) for m in METHODS for more in MORE.get(m, [{}])])
-def test_one_large_tensor_in_a_small_budget(tmp_path, method, more):
+AS_FLOAT32 = ("linear", "ties", "della", "sce", "pcb", "tsv")  # one of each way to go over tensors
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "dtype"),
+    [(m, more, "BF16") for m in METHODS for more in MORE.get(m, [{}])] + [(m, {}, "F32") for m in AS_FLOAT32],
+)
+def test_one_large_tensor_in_a_small_budget(tmp_path, method, more, dtype):
     declared = METHODS[method]
     given = {p.name: REQUIRED[p.name] for p in declared.params if p.default is None} | more
     given |= {"density": 0.5} if declared.param("density") else {}
     granularity = declared.granularity(settings_of(declared, 2, given))
     shape, seeds = WHOLE.get(granularity, SHAPE), range(3) if granularity == "matrix" else [None] * 3
     names = zip(("base", "one", "two"), seeds, strict=True)
-    base, *tunes = (sparse_model(tmp_path / name, shape, seed) for name, seed in names)
+    base, *tunes = (sparse_model(tmp_path / name, shape, seed, dtype) for name, seed in names)
     recipe = recipe_of(method, tunes[: declared.max_models], base if declared.needs_base else None, **given)
     budget = least_memory(recipe, opened(recipe)) if granularity in WHOLE else BUDGET
     found = merge_apart(tmp_path, recipe, budget)

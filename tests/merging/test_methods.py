@@ -555,6 +555,15 @@ def test_weights_that_sum_to_zero(name):
         assert run(name, models, noise(300), **given).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "breadcrumbs_ties", "della"])
+def test_in_a_vote_weights_sum_to_zero_though_not_in_float32(name):
+    """0.7 - 0.4 - 0.3 is -3e-8 in float32, by which nothing is divided. (With mergekit the change is -3e4 times it.)"""
+    weights = (0.7, -0.4, -0.3)
+    changes = torch.tensor([[1e-3] * 4, [-1e-3] * 4, [-1e-3] * 4])  # weighted, all agree
+    found = run(name, changes, torch.zeros(4), weight=weights, normalize=True)
+    torch.testing.assert_close(found, torch.full((4,), 1.4e-3))
+
+
 def test_tsv_by_hand():
     base = torch.zeros(2, 2)
     # of two models one direction each is kept: 3 along [1 0], and 5 along [0 1]; both are orthogonal already

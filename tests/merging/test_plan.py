@@ -229,8 +229,9 @@ def test_what_it_will_cost():
 def test_a_measured_tensor_is_read_once_if_it_can_be_held():
     two = {"base_model": "a", "parameters": {"weight": 1, "density": 0.5}, "method": "ties"}
     roomy, tight = (plan((BIG,), (BIG,), memory_bytes=m, threads=1, **two) for m in (10**9, 40 * 10**6))
-    assert roomy.read_bytes == 2 * 8_000_016
+    assert (roomy.read_bytes, roomy.again_bytes) == (2 * 8_000_016, 0)
     assert tight.read_bytes == 2 * 2 * 8_000_000 + 2 * 16  # one pass, then the merge
+    assert tight.again_bytes == 2 * 8_000_000
     wide = {name: ("F32", shape) for name, (_, shape) in BIG.items()}
     assert plan((wide,), (wide,), memory_bytes=40 * 10**6, threads=1, **two).read_bytes == 3 * 2 * 16_000_000 + 2 * 32
     assert tight.peak_memory_bytes < roomy.peak_memory_bytes
@@ -275,3 +276,9 @@ def test_which_files_are_taken_over():
         "tokenizer.json": 2, "chat_template.jinja": 3, "additional_chat_templates/tool.jinja": 4,
         "generation_config.json": 10,
     }  # fmt: skip
+
+
+def test_a_file_too_large_to_be_what_its_name_says_is_refused(monkeypatch):
+    monkeypatch.setattr("merging.donor.MAX_COPIED_BYTES", 3)
+    with pytest.raises(MergeError, match=r"tokenizer.json has 4 bytes; a file that a merge takes over has at most 3"):
+        copied_files(Checkpoint(Listed("a", files={"tokenizer.json": 4}), {}, {}, ()))

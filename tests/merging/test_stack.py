@@ -13,6 +13,7 @@ from merging.compatibility import check
 from merging.engine import Options, merge
 from merging.errors import MergeError
 from merging.recipe import parse_recipe
+from merging.stacking import BEFORE
 from tests.merging.models import opened, write_model
 
 TEXT = torch.tensor([[1, 5, 9, 33, 60, 2]])
@@ -199,6 +200,12 @@ def listed(tmp_path: Path, **configs: dict[str, Any]) -> dict[str, Path]:
         ({"first_k_dense_replace": 1}, [(0, 2), (1, 3)], {"first_k_dense_replace": 1}),
         ({"first_k_dense_replace": 2}, [(0, 1), (0, 3)], {"first_k_dense_replace": 3}),
         ({"sliding_window_pattern": 2}, [(0, 2), (0, 3)], {"sliding_window_pattern": 2}),
+        ({"moe_layer_start_index": 1, "moe_layer_end_index": 2}, [(0, 2), (1, 3)],
+         {"moe_layer_start_index": 1, "moe_layer_end_index": 3}),
+        ({"moe_layer_end_index": -1}, [(0, 2), (1, 3)], {"moe_layer_end_index": 3}),
+        ({"moe_layer_end_index": 0}, [(0, 1), (0, 3)], {"moe_layer_end_index": 1}),
+        ({"num_kv_shared_layers": 1}, [(0, 2), (1, 3)], {"num_kv_shared_layers": 1}),
+        ({"num_kv_shared_layers": 2}, [(0, 2), (1, 3)], {"num_kv_shared_layers": 3}),
         ({"decoder_sparse_step": 1}, [(1, 2), (0, 3)], {"decoder_sparse_step": 1}),
         ({"n_layer": 3}, [(0, 2), (1, 3)], {"n_layer": 4}),
         ({"hybrid_override_pattern": "M-*"}, [(0, 2), (1, 3)], {"hybrid_override_pattern": "M--*"}),
@@ -246,9 +253,13 @@ def test_configs_of_language_models_beside_towers_that_do_not_fit(tmp_path):
     [
         ({}, {}, ("a", 0, 4), r"slices\[0\].sources\[0\].layer_range is \[0, 4\], but .*/a has 3 layers"),
         ({"num_hidden_layers": 0}, {}, ("a", 0, 1), "The layers of .*/a cannot be told, so they cannot be stacked"),
-        ({"first_k_dense_replace": 1}, {}, ("a", 1, 3, "a", 0, 1), "have such layers later on"),
+        ({"first_k_dense_replace": 1}, {}, ("a", 1, 3, "a", 0, 1), "layers at one end of .*/a are of another kind"),
         ({"sliding_window_pattern": 2}, {}, ("a", 1, 3), "By sliding_window_pattern: 2, layers of .*/a are"),
         ({"layer_types": [1, 2, 3]}, {"num_hidden_layers": 2}, ("a", 0, 2, "b", 0, 2), "says by layer_types"),
+        ({"moe_layer_end_index": 1}, {}, ("a", 1, 3, "a", 1, 2), "layers at one end of .*/a are of another kind"),
+        ({"num_kv_shared_layers": 1}, {}, ("a", 2, 3, "a", 0, 2), "layers at one end of .*/a are of another kind"),
+        ({"hidden_size_per_layer_input": 4}, {}, ("a", 0, 2), "the embeddings of .*/a have a part for each layer"),
+        ({}, {"layer_types": [1, 2, 3]}, ("a", 0, 2, "b", 0, 2), "b says by layer_types what .* and that of .*/a does"),
         ({}, {"quantization_config": {"quant_method": "gptq"}}, ("a", 0, 1, "b", 0, 1), "b is quantised"),
     ],
 )  # fmt: skip
@@ -258,6 +269,28 @@ def test_stacks_that_cannot_be(a, b, ranges, message, tmp_path):
     with pytest.raises(MergeError, match=message):
         stack(tmp_path / "out", *slices)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_only_the_config_of_a_later_model_says_may_go_where_it_makes_no_difference(tmp_path):
+    models = listed(tmp_path, a={}, b={"layer_types": ["x", "y", "y"]})
+    config = config_of(stack(tmp_path / "out", (models["a"], 0, 2), (models["b"], 1, 3)))
+    assert config["num_hidden_layers"] == 4 and "layer_types" not in config
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.embed_tokens.weight", "wpe.weight", "word_embeddings.weight", "word_embeddings_layernorm.weight",
+     "vision_tower.norm.weight"],
+)  # fmt: skip
+def test_what_comes_before_the_layers(name):
+    assert BEFORE.search(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.norm.weight", "lm_head.weight", "embed_out.weight", "model.embedding_norm.weight", "ln_f.bias"]
+)
+def test_what_comes_after_the_layers(name):
+    assert not BEFORE.search(name)
 
 
 def linear(a: Path, b: Path, of_a: list[int], of_b: list[int]) -> dict[str, Any]:

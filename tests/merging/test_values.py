@@ -13,9 +13,9 @@ from merging.checks.lambdas import check_lambdas
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.layers import Layers, recognise
+from merging.naming import pinned
 from merging.plan import from_json, make_plan, to_json
 from merging.recipe import parse_recipe, settings_for
-from merging.report import pinned
 from merging.values import Case, Filtered, Gradient, at, in_words, plain_tree
 from tests.merging.models import opened, write_model
 

@@ -64,6 +64,24 @@ def service(hub: LocalHub, settings: Settings) -> Iterator[Service]:
     built.close()
 
 
+@pytest.fixture(scope="module")
+def one_service(pocket_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all tests of a file, each with a tab of its own."""
+    settings = Settings(tmp_path_factory.mktemp("home"), hosted=True, threads=2, chat_memory_bytes=1_000_000_000)
+    built = build_service(settings, hub_for=quick_hub)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def new_tab(one_service: Service) -> Iterator[str]:
+    """A tab in which nothing is loaded. When it closes, nothing is left in memory."""
+    tab = f"tab-{next(numbers)}"
+    yield tab
+    one_service.live.close_tab(tab)
+    assert one_service.live.sessions == {} and one_service.chats.models.reserved_bytes == 0
+
+
 def recipe(*models: str, method: str = "task_arithmetic", base: str | None = "alloy/pocket-base") -> str:
     """A recipe of models with weight 1."""
     head = f"merge_method: {method}\n" + (f"base_model: {base}\n" if base else "")

@@ -2,7 +2,6 @@
 
 import threading
 from contextlib import closing
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,32 +21,22 @@ from space.generate import generate
 from space.live import GONE, NO_MEMORY
 from space.pages.try_it import takes
 from space.reply import ChatOptions
-from space.service import build_service
-from space.settings import Settings
-from tests.space.conftest import ADA, BOB, BOTH, quick_hub, recipe
+from tests.space.conftest import ADA, BOB, BOTH, recipe
 
-tabs = (f"tab-{number}" for number in count())
 GREEDY = ChatOptions(max_new_tokens=16)
 REVERSE = [{"role": "user", "content": "reverse: lamot"}]
 
 
-@pytest.fixture(scope="module")
-def service(pocket_hub, tmp_path_factory):
-    settings = Settings(tmp_path_factory.mktemp("home"), hosted=True, threads=2, chat_memory_bytes=10**9)
-    built = build_service(settings, hub_for=quick_hub)
-    yield built
-    built.close()
+@pytest.fixture
+def service(one_service):
+    return one_service
 
 
 @pytest.fixture
-def tab(service):
+def tab(service, new_tab):
     """A tab of Ada's in which two skills are merged in memory."""
-    tab = next(tabs)
-    said = loaded(service, tab)
-    assert said[-1][0].error == "" and service.live.made(tab, ADA.owner)
-    yield tab
-    service.live.close_tab(tab)
-    assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
+    assert loaded(service, new_tab)[-1][0].error == "" and service.live.made(new_tab, ADA.owner)
+    return new_tab
 
 
 def loaded(service, tab, text=BOTH, viewer=ADA):
@@ -62,6 +51,20 @@ def weights(reverse, add, **more):
 def answers(service, tab, *recipes, viewer=ADA):
     replies = list(service.ask_live(tab, recipes, REVERSE, GREEDY, viewer))[-1]
     return [reply.error or reply.text for reply in replies]
+
+
+def out_of_memory_once(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the first answer from now on was asked, which finds no memory."""
+    starved: list[Any] = []
+
+    def scarce(*given: Any) -> None:
+        if not starved:
+            starved.append(given)
+            raise torch.OutOfMemoryError
+        generate(*given)
+
+    monkeypatch.setattr("space.live.generate", scarce)
+    return starved
 
 
 def test_a_skill_comes_and_goes_with_its_lambda(service, tab):
@@ -204,7 +207,7 @@ def test_a_tab_is_its_owners(service, tab):
 
 
 def test_two_people_have_a_merge_each_at_once(service, tab):
-    theirs = next(tabs)
+    theirs = "their tab"
     assert loaded(service, theirs, recipe("alloy/pocket-add"), BOB)[-1][0].error == ""
     assert set(service.live.sessions) == {tab, theirs}
     assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
@@ -217,46 +220,46 @@ def test_two_people_have_a_merge_each_at_once(service, tab):
 
 
 def test_a_person_has_one_merge_in_memory(service, tab):
-    other = next(tabs)
+    other = "another tab"
     loaded(service, other)
     assert list(service.live.sessions) == [other]
     assert answers(service, tab, BOTH) == [GONE]
     service.live.close_tab(other)
 
 
-def test_models_that_do_not_belong_together_are_refused(service):
-    said = loaded(service, next(tabs), recipe("alloy/pocket-reverse", "alloy/pocket-stranger"))
+def test_models_that_do_not_belong_together_are_refused(service, new_tab):
+    said = loaded(service, new_tab, recipe("alloy/pocket-reverse", "alloy/pocket-stranger"))
     assert said[-1][0].error.startswith("These models cannot be merged")
     assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
 
 
-def test_what_does_not_fit_is_said_before_it_is_read_with_what_would(service, monkeypatch):
+def test_what_does_not_fit_is_said_before_it_is_read_with_what_would(service, new_tab, monkeypatch):
     found = service.check(BOTH, ADA)
     need = service.may_try(BOTH, found, ADA).memory_bytes
     monkeypatch.setattr(service.live, "memory", lambda: need + service.settings.spare_memory_bytes - 1)
     monkeypatch.setattr(service.live, "disk", lambda: 0)
     with pytest.raises(MergeError, match="Try it with 1 of the models, or merge it"):
         service.may_try(BOTH, found, ADA)
-    assert "Try it with 1 of the models" in loaded(service, next(tabs))[-1][0].error
+    assert "Try it with 1 of the models" in loaded(service, new_tab)[-1][0].error
     monkeypatch.setattr(service.live, "memory", lambda: 0)
     with pytest.raises(MergeError, match=r"0 bytes can be had here\. Merge it: that needs 1\.00 GB at most"):
         service.may_try(BOTH, found, ADA)
     assert service.live.sessions == {} and not list(service.live.scratch.glob("*"))
 
 
-def test_models_that_do_not_fit_are_kept_on_disk_and_the_merge_is_the_same(service, monkeypatch):
-    found, tab = service.check(BOTH, ADA), next(tabs)
+def test_models_that_do_not_fit_are_kept_on_disk_and_the_merge_is_the_same(service, new_tab, monkeypatch):
+    found = service.check(BOTH, ADA)
     need = need_of(found.plan, service.settings.cores)
     room = need.without_models + service.settings.spare_memory_bytes
     monkeypatch.setattr(service.live, "memory", lambda: room)
     fit = service.may_try(BOTH, found, ADA)
     assert (fit.memory_bytes, fit.disk_bytes) == (need.without_models, need.models) and 0 < fit.seconds < 1
     assert "kept on disk while you try: " in takes(fit)
-    assert loaded(service, tab)[-1][0].error == ""
-    session = service.live.sessions[tab]
+    assert loaded(service, new_tab)[-1][0].error == ""
+    session = service.live.sessions[new_tab]
     assert session.live.held.on_disk and session.nbytes == need.without_models == service.chats.models.reserved_bytes
-    assert answers(service, tab, weights(0.7, 0.7), weights(0, 0.7))[0] == "tomal"
-    service.live.close_tab(tab)
+    assert answers(service, new_tab, weights(0.7, 0.7), weights(0, 0.7))[0] == "tomal"
+    service.live.close_tab(new_tab)
     monkeypatch.setattr(service.live, "memory", lambda: room - 1)
     with pytest.raises(MergeError, match="Trying it takes"):
         service.may_try(BOTH, found, ADA)
@@ -266,24 +269,22 @@ def test_models_that_do_not_fit_are_kept_on_disk_and_the_merge_is_the_same(servi
         service.may_try(BOTH, found, ADA)
 
 
-def test_a_tab_that_is_closed_while_it_loads_leaves_nothing(service):
-    tab = next(tabs)
-    with closing(service.load_live(tab, BOTH, ADA)) as loading:
+def test_a_tab_that_is_closed_while_it_loads_leaves_nothing(service, new_tab):
+    with closing(service.load_live(new_tab, BOTH, ADA)) as loading:
         next(loading)
-        wait_for(lambda: service.live.loads.get(tab) or next(loading))
-        service.live.close_tab(tab)
+        wait_for(lambda: service.live.loads.get(new_tab) or next(loading))
+        service.live.close_tab(new_tab)
         assert list(loading)[-1][0].done
     assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
 
 
-def test_an_idle_merge_leaves_memory(service):
-    tab = next(tabs)
-    loaded(service, tab)
-    clock, now = service.live.clock, service.live.sessions[tab].used
+def test_an_idle_merge_leaves_memory(service, new_tab):
+    loaded(service, new_tab)
+    clock, now = service.live.clock, service.live.sessions[new_tab].used
     try:
         service.live.clock = lambda: now + service.settings.idle_seconds - 1
         service.live.drop_idle()
-        assert tab in service.live.sessions
+        assert new_tab in service.live.sessions
         service.live.clock = lambda: now + service.settings.idle_seconds
         service.live.drop_idle()
         assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
@@ -313,25 +314,17 @@ def test_frames_move_one_lambda_or_all_or_the_place_between_two():
 def test_where_memory_runs_out_all_that_can_leaves_and_the_answer_comes(service, tab, monkeypatch):
     ties = recipe("alloy/pocket-reverse", "alloy/pocket-add", method="ties") + "parameters: {density: 0.5}\n"
     expected, models = answers(service, tab, ties), service.chats.models
-    starved: list[Any] = []
     with models.borrowed(MODELS / "alloy" / "pocket-add"):
         pass
     recall = service.live.sessions[tab].live.recall
     assert models.idle_bytes() and recall.totals
-
-    def scarce(*given):
-        if not starved:
-            starved.append(given)
-            raise torch.OutOfMemoryError
-        generate(*given)
-
-    monkeypatch.setattr("space.live.generate", scarce)
+    starved = out_of_memory_once(monkeypatch)
     assert answers(service, tab, ties) == expected and starved
     assert not models.kept and not service.live.sessions[tab].live.recall.totals
 
 
-def test_what_does_not_fit_a_gpu_answers_by_the_cpu(service, monkeypatch):
-    tab, places = next(tabs), []
+def test_what_does_not_fit_a_gpu_answers_by_the_cpu(service, new_tab, monkeypatch):
+    places = []
 
     def build(plan, checkpoints, folder, device, **more):
         places.append(device)
@@ -341,39 +334,28 @@ def test_what_does_not_fit_a_gpu_answers_by_the_cpu(service, monkeypatch):
 
     monkeypatch.setattr("space.live.own_device", lambda settings: "cuda")
     monkeypatch.setattr("space.live.build_body", build)
-    assert loaded(service, tab)[-1][0].error == ""
-    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"] and places == ["cuda", "cpu"]
-    service.live.close_tab(tab)
+    assert loaded(service, new_tab)[-1][0].error == ""
+    assert answers(service, new_tab, weights(0.7, 0.7)) == ["tomal"] and places == ["cuda", "cpu"]
 
 
-def test_where_a_gpu_has_room_the_merge_is_made_in_the_memory_that_it_computes_with(service, monkeypatch):
+def test_where_a_gpu_has_room_the_merge_is_made_in_the_memory_that_it_computes_with(service, new_tab, monkeypatch):
     """Torch's CPU stands in for it. Where its memory runs out after all, the models leave it."""
-    tab = next(tabs)
-    starved: list[Any] = []
     monkeypatch.setattr("space.live.roomy_gpu", lambda settings, plan: Gpu("cpu"))
-    assert loaded(service, tab)[-1][0].error == ""
-    session = service.live.sessions[tab]
+    assert loaded(service, new_tab)[-1][0].error == ""
+    session = service.live.sessions[new_tab]
     body, mine = session.body, {tensor.data_ptr() for tensor in session.body.model.state_dict().values()}
     assert body.copies == () and {one.data_ptr() for one in body.memory.values()} <= mine
-    assert answers(service, tab, weights(0.7, 0.7), weights(0, 0.7))[0] == "tomal"
-
-    def scarce(*given):
-        if not starved:
-            starved.append(given)
-            raise torch.OutOfMemoryError
-        generate(*given)
-
-    monkeypatch.setattr("space.live.generate", scarce)
+    assert answers(service, new_tab, weights(0.7, 0.7), weights(0, 0.7))[0] == "tomal"
+    starved = out_of_memory_once(monkeypatch)
     session.device = "cuda"  # as that of a real one is called
-    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"] and starved
+    assert answers(service, new_tab, weights(0.7, 0.7)) == ["tomal"] and starved
     assert session.device == session.live.held.device.name == "cpu" and isinstance(session.live.held.memory, np.ndarray)
-    service.live.close_tab(tab)
 
 
 @pytest.mark.parametrize("scarce", ["merge", "reading"])
-def test_where_a_gpu_runs_out_in_the_merge_or_while_reading_the_machine_does_it(service, monkeypatch, scarce):
+def test_where_a_gpu_runs_out_in_the_merge_or_while_reading_the_machine_does_it(service, new_tab, monkeypatch, scarce):
     """What torch raises there has become an error of ours by then."""
-    tab, starved = next(tabs), list[Any]()
+    starved: list[Any] = []
 
     class Small(Gpu):
         def own(self, nbytes):
@@ -389,14 +371,13 @@ def test_where_a_gpu_runs_out_in_the_merge_or_while_reading_the_machine_does_it(
             return super().widen(*given, **more)
 
     monkeypatch.setattr("space.live.roomy_gpu", lambda settings, plan: Small("cpu"))
-    assert loaded(service, tab)[-1][0].error == "" and starved
-    session = service.live.sessions[tab]
+    assert loaded(service, new_tab)[-1][0].error == "" and starved
+    session = service.live.sessions[new_tab]
     assert isinstance(session.live.held.device, Cpu) and isinstance(session.live.held.memory, np.ndarray)
-    assert answers(service, tab, weights(0.7, 0.7)) == ["tomal"]
-    service.live.close_tab(tab)
+    assert answers(service, new_tab, weights(0.7, 0.7)) == ["tomal"]
 
 
-def test_what_cannot_be_tried_is_said_before_its_weights_are_read(service, monkeypatch):
+def test_what_cannot_be_tried_is_said_before_its_weights_are_read(service, new_tab, monkeypatch):
     def refuse(*given, **more):
         raise MergeError("It cannot chat.")
 
@@ -405,7 +386,7 @@ def test_what_cannot_be_tried_is_said_before_its_weights_are_read(service, monke
 
     monkeypatch.setattr("space.live.build_body", refuse)
     monkeypatch.setattr("space.live.load", never)
-    assert loaded(service, next(tabs))[-1][0].error == "It cannot chat."
+    assert loaded(service, new_tab)[-1][0].error == "It cannot chat."
     assert service.chats.models.reserved_bytes == 0 and not list(service.live.scratch.glob("*"))
 
 

@@ -1,9 +1,10 @@
 import itertools
 import shutil
+import threading
 
 import pytest
 
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 from space.jobs import Job
 from space.room import Room, unwritten
 from space.service import build_service
@@ -106,6 +107,44 @@ class FilledMeanwhile(Room):
 
     def plan(self, *rest):
         self.disk = none_free
+
+
+def test_what_is_complete_is_kept_but_where_it_fills_the_disk(tmp_path):
+    for free, memory, leaves, kept in [
+        (GB - 1, GB, False, False),
+        (GB - 1, GB, True, True),
+        (2 * GB, 10**8, False, True),
+    ]:
+        with pytest.raises(MergeError) as told:
+            room(tmp_path, free, memory).watch(leaves=leaves)
+        assert isinstance(told.value, Kept) == kept
+        assert ("what it had written is removed" in str(told.value)) != kept
+
+
+class ShortOfMemory(Room):
+    """From the moment a shard has left, until the job is started again."""
+
+    def watch(self, *, leaves=False):
+        assert leaves
+        if SHORT and any(p.read_text().count('"sent"') for p in self.settings.home.glob("jobs/*/.model*.journal")):
+            SHORT.clear()
+            raise Kept("This machine has too little memory left.")
+
+
+SHORT = threading.Event()
+
+
+def test_a_merge_that_is_published_meanwhile_goes_on_after_a_shortage(make, hub, monkeypatch, repo_name):
+    monkeypatch.setattr("space.tasks.Room", ShortOfMemory)
+    monkeypatch.setattr("space.tasks.run_apart", lambda task, job, report, *more: task(job, report))
+    SHORT.set()
+    service, repo_id = make(shard_bytes=200_000), f"ada/{repo_name}"
+    job = service.queue.wait(service.merge(BOTH, ADA, publish_as=repo_id).id, 60)
+    assert job.state == "failed" and "too little memory" in job.error and f"{repo_id} is left, with" in job.error
+    assert hub.store.find(repo_id) and service.queue.folder(job.id).exists()
+    again = service.queue.wait(service.again(job.id, ADA).id, 60)
+    assert again.state == "done", again.error
+    assert len(list(hub.store.history(repo_id))) == 2
 
 
 def test_a_merge_that_meets_the_mark_stops_and_leaves_nothing(make, monkeypatch):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from merging.errors import MergeError
 from merging.hub import Hub
-from merging.recipe import ModelRef
+from merging.recipe import ModelRef, to_yaml
 from space.chat import ChatOptions
 from space.demo.hub import MODELS
 from space.localhub import Fault
@@ -414,6 +414,74 @@ def test_cancelling_a_merge_on_its_way_takes_its_repo_back(service, hub, repo_na
     ended = service.queue.wait(job.id, 10)
     assert ended.state == "cancelled" and time.monotonic() - began < 2.5
     assert hub.store.find(repo_id) is None or "delete it in its settings" in ended.error
+
+
+@pytest.fixture
+def small_shards(hub, settings):
+    built = build_service(replace(settings, shard_bytes=200_000), hub_for=quick_hub)
+    yield built
+    built.close()
+
+
+def begun(service, hub, repo_id):
+    """A merge on its way to the Hub, which has sent two shards when its app is stopped."""
+    hub.fault = lambda request: Fault(delay=0.2) if request.url.path.startswith("/lfs/") else None
+    before, job = len(hub.requests), service.merge(BOTH, ADA, publish_as=repo_id)
+    until(lambda: shards_sent(hub, before) >= 2)
+    service.close()
+    assert hub.store.find(repo_id) and not multiprocessing.active_children()
+    hub.fault = None
+    return job, before
+
+
+def shards_sent(hub, since):
+    return sum(r.method == "PUT" and r.path.startswith("/lfs/") and r.status == 200 for r in hub.requests[since:])
+
+
+def test_a_merge_on_its_way_goes_on_when_the_app_is_started_again(small_shards, hub, merged, repo_name):
+    repo_id = f"ada/{repo_name}"
+    job, before = begun(small_shards, hub, repo_id)
+    later = build_service(small_shards.settings, hub_for=quick_hub)
+    try:
+        later.jobs(ADA)  # she signs in again
+        done = later.queue.wait(job.id, 60)
+        assert done.state == "done", done.error
+    finally:
+        later.close()
+    names = [name for name in hub.store.files(repo_id) if name.endswith(".safetensors")]
+    assert len(names) > 4 and shards_sent(hub, before) <= len(names) + 1  # the one that was under way
+    assert len(list(hub.store.history(repo_id))) == 2
+    there = {k: v for n in names for k, v in load_file(hub.store.read(repo_id, n)).items()}
+    here = load_file(merged[0].download(merged[1].id, ADA) / "model.safetensors")
+    assert there.keys() == here.keys() and all(there[name].equal(here[name]) for name in here)
+
+
+def test_what_was_sent_before_the_app_stopped_is_taken_back_though_no_model_can_be_opened(small_shards, hub, repo_name):
+    repo_id = f"ada/{repo_name}"
+    job, _ = begun(small_shards, hub, repo_id)
+    hub.fault = lambda request: Fault(delay=60) if "alloy/pocket" in request.url.path else None
+    later = build_service(small_shards.settings, hub_for=quick_hub)
+    try:
+        later.jobs(ADA)
+        until(lambda: later.job(job.id, ADA).state == "running")
+        time.sleep(0.5)
+        later.cancel(job.id, ADA)
+        ended = later.queue.wait(job.id, 10)
+        assert ended.state == "cancelled" and (hub.store.find(repo_id) is None or repo_id in ended.error)
+        hub.fault = None
+    finally:
+        later.close()
+    assert hub.store.find(repo_id) is None, ended.error
+
+
+def test_what_is_merged_is_what_was_checked(service, hub):
+    found = service.check(BOTH, ADA)
+    before = found.revisions["alloy/pocket-add"]
+    hub.store.commit("alloy/pocket-add", {"notes.txt": str(time.time()).encode()}, message="meanwhile")
+    assert hub.store.revision("alloy/pocket-add", "main").sha != before
+    job = service.merge(to_yaml(found.recipe), ADA)
+    assert before in job.payload["recipe"]
+    service.cancel(job.id, ADA)
 
 
 # --- chat

@@ -90,17 +90,23 @@ def test_a_publication_goes_on_after_a_restart(made, hub, settings, repo_name):
     assert sum(r.method == "PUT" and "/lfs/" in r.path for r in hub.requests[before:]) == 1
 
 
-def test_a_publication_that_failed_goes_on_when_it_is_asked_for_again(made, hub, repo_name, monkeypatch):
-    service, job = made
-    repo_id = f"ada/{repo_name}"
+def failed_at_the_commit(service, job, hub, repo_id, monkeypatch):
+    """A publication of which all but the commit has arrived."""
     monkeypatch.setattr("space.tasks.persevere", partial(persevere, pauses=(0.01,), outage=0.1))
     hub.fault = always(Fault(status=500), path="/commit/")
     failed = service.queue.wait(publish(service, job, repo_id).id, 60)
+    hub.fault = None
+    return failed
+
+
+def test_a_publication_that_failed_goes_on_when_it_is_asked_for_again(made, hub, repo_name, monkeypatch):
+    service, job = made
+    repo_id = f"ada/{repo_name}"
+    failed = failed_at_the_commit(service, job, hub, repo_id, monkeypatch)
     assert failed.state == "failed" and f"{repo_id} is left, with 1 shard sent to it" in failed.error
     assert failed.error.endswith("Publish it there again: it goes on with what has been sent.")
     with pytest.raises(MergeError, match="exists already"):  # as it would be public, this is another one
         service.publish(job.id, ADA, repo_id=repo_id, private=False, card=service.card(job.id, ADA))
-    hub.fault = None
     card = service.card(job.id, ADA, repo_id=repo_id) + "\nA word more.\n"
     again = service.publish(job.id, ADA, repo_id=repo_id, private=True, card=card)
     assert again.id == failed.id
@@ -121,10 +127,7 @@ def test_a_publication_that_was_made_is_not_made_again_where_the_word_of_it_was_
 def test_a_publication_goes_on_though_its_merge_was_removed(made, hub, repo_name, monkeypatch):
     service, job = made
     repo_id = f"ada/{repo_name}"
-    monkeypatch.setattr("space.tasks.persevere", partial(persevere, pauses=(0.01,), outage=0.1))
-    hub.fault = always(Fault(status=500), path="/commit/")
-    failed = service.queue.wait(publish(service, job, repo_id).id, 60)
-    hub.fault = None
+    failed = failed_at_the_commit(service, job, hub, repo_id, monkeypatch)
     service.forget(job.id, ADA)
     again = service.queue.wait(service.again(failed.id, ADA).id, 60)
     assert again.state == "done", again.error

@@ -1,7 +1,6 @@
 """A merge in memory as one of those that answer side by side: for its owner's tab, at the lambdas of the moment."""
 
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
@@ -14,34 +13,25 @@ from space.live import GONE
 from space.pages.seats import line, unnamed_turn
 from space.panes import ENSEMBLE
 from space.reply import ChatOptions, Reply
-from space.service import build_service
-from space.settings import Settings
 from space.tried import lambdas_in
 from space.zero_gpu import Heard
-from tests.space.conftest import ADA, BOB, BOTH, quick_hub, recipe
+from tests.space.conftest import ADA, BOB, BOTH, recipe
 
-tabs = (f"tab-{number}" for number in count())
 GREEDY = ChatOptions(max_new_tokens=16)
 REVERSE = [{"role": "user", "content": "reverse: lamot"}]
 LIVE, PARENT, BASE = "Live merge", "alloy/pocket-reverse", "alloy/pocket-base"
 
 
-@pytest.fixture(scope="module")
-def service(pocket_hub, tmp_path_factory):
-    settings = Settings(tmp_path_factory.mktemp("home"), hosted=True, threads=2, chat_memory_bytes=10**9)
-    built = build_service(settings, hub_for=quick_hub)
-    yield built
-    built.close()
+@pytest.fixture
+def service(one_service):
+    return one_service
 
 
 @pytest.fixture
-def tried(service):
+def tried(service, new_tab):
     """What Ada's tab has loaded: two skills, at lambda 0.7."""
-    tab = next(tabs)
-    list(service.load_live(tab, weights(0.7, 0.7), ADA))
-    yield service.live.tried(tab, ADA.owner)
-    service.live.close_tab(tab)
-    assert service.live.sessions == {} and service.chats.models.reserved_bytes == 0
+    list(service.load_live(new_tab, weights(0.7, 0.7), ADA))
+    return service.live.tried(new_tab, ADA.owner)
 
 
 def weights(reverse, add):

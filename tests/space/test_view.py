@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from merging.compatibility import Check, Finding
+from merging.recipe import parse_recipe
 from space import view
 from space.book import Entry, Result
 from space.form import Form, Row
@@ -43,7 +44,7 @@ def finding(level="block", text="It differs."):
 
 
 def check(*findings):
-    return Check(tuple(findings), None, 1.0, {})
+    return Check(tuple(findings), None, 1.0, {}, parse_recipe("merge_method: linear\nmodels: [{model: a/x}]"))
 
 
 def test_a_verdict_is_a_sentence_with_the_first_reason():

@@ -108,7 +108,7 @@ def blend(flat, x, y, of_x, of_y, out):
 
 
 @compiled
-def add_agreed(flat, begins, base, chosen, onto, factors, weights, divide, by, out):  # noqa: PLR0913 - as parts.py
+def add_agreed(flat, begins, base, chosen, onto, factors, weights, divide, least, by, out):  # noqa: PLR0913 - as parts.py
     n = weights.size
     tiles, halves = np.empty((n + 3, TILE), np.float32), np.empty(TILE + 8, np.uint16)
     worst = np.uint32(0)
@@ -122,7 +122,7 @@ def add_agreed(flat, begins, base, chosen, onto, factors, weights, divide, by, o
         voters[:] = 0
         for k in range(n):
             add_agreeing(tiles[k, : here.size], factors[k], weights[k], sign, total, voters)
-        finish_vote(tile_of(flat, onto, at, here.size), sign, voters, divide, by, total)
+        finish_vote(tile_of(flat, onto, at, here.size), sign, voters, divide, least, by, total)
         worst = max(worst, store(total, here))
     return worst
 
@@ -137,10 +137,10 @@ def vote(tiles, factors, sign):
 
 
 @part
-def finish_vote(base, sign, voters, divide, by, total):
+def finish_vote(base, sign, voters, divide, least, by, total):
     if divide:
         for i in range(total.size):
-            mean = total[i] * sign[i] / (voters[i] if voters[i] != np.float32(0) else np.float32(1))
+            mean = total[i] * sign[i] / (voters[i] if abs(voters[i]) > least else np.float32(1))
             total[i] = mean * by + wide(base, i)
     else:
         for i in range(total.size):

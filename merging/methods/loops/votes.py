@@ -7,7 +7,7 @@ from merging.methods.loops.sums import add_scaled, scale
 
 
 @compiled
-def add_agreed(base, changes, factors, weights, divide, by):
+def add_agreed(base, changes, factors, weights, divide, least, by):
     m = base.size
     out, room = np.empty(m, np.float32), np.empty((3, SMALL_TILE), np.float32)
     for at in range(0, m, SMALL_TILE):
@@ -17,7 +17,7 @@ def add_agreed(base, changes, factors, weights, divide, by):
         sum_of_agreeing(changes, at, factors, weights, sign, total, voters)
         if divide:
             for i in range(part.size):
-                total[i] /= voters[i] if voters[i] != np.float32(0) else np.float32(1)
+                total[i] /= voters[i] if abs(voters[i]) > least else np.float32(1)
         for i in range(part.size):
             part[i] = total[i] * by + from_base[i]
     return out

@@ -34,7 +34,8 @@ def vote(base: Array, deltas: list[Array], weight: list[float], normalize: bool,
     change = np.where(agree, weighted, 0).sum(0)
     if normalize:
         divisor = sum(np.where(a, w, 0) for a, w in zip(agree, weight, strict=True))
-        change = change / np.where(divisor == 0, 1, divisor)
+        least = len(weight) * 2**-24 * np.abs(weight).sum()  # what a sum in float32 may be wrong by
+        change = change / np.where(np.abs(divisor) <= least, 1, divisor)
     return base + lambda_ * change
 
 
