@@ -160,9 +160,10 @@ def sent(run: Run, most: int) -> Iterator[Progress]:
 
 
 def arrived(run: Run) -> Iterator[Progress]:
-    """Let what is being sent arrive, or fail: it need not be sent again, by the next attempt, at the same time."""
-    with suppress(MergeError):
-        yield from sent(run, 0)
+    """Let what is being sent arrive, or fail, lest the next attempt send it at the same time."""
+    while run.delivery:
+        with suppress(MergeError):
+            return (yield from sent(run, 0))
 
 
 def kept(ask: Callable[[], Result]) -> Result:

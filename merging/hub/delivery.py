@@ -198,8 +198,8 @@ class Delivery:
     def waiting(self) -> int:
         """How many shards are still on their way. Raises what went wrong with one."""
         for future in [f for f in self.sending if f.done()]:
-            future.result()
             self.sending.remove(future)
+            future.result()
         return len(self.sending)
 
     def finish(self, files: Mapping[str, bytes | Path]) -> "Future[Any]":
