@@ -17,7 +17,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from merging.checkpoint import Folder
 from merging.checksum import Checksum, Hash
-from merging.errors import MergeError
+from merging.errors import Kept, MergeError
 from merging.hub.client import Client, asked_to_wait, is_hub, may_pass, prepare
 from merging.hub.words import HubFault
 from merging.patience import Patience
@@ -221,7 +221,8 @@ class HubRepo:
         limit = asked_to_wait(error)
         expired = has_expired(error, first=trouble.count == 1)
         if not (may_pass(error) or expired) or limit > self.client.patience.longest_limit:
-            raise self.client.in_words(error, self.repo_id) from None
+            words = self.client.in_words(error, self.repo_id)
+            raise words if isinstance(words, Kept) else Kept(str(words)) from None  # access may be given again
         if pause is None:
             raise self.gave_up(error, file, at) from None
         if limit:

@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from merging.errors import Kept, MergeError, Passing, SignedOut
+from merging.errors import MergeError, Passing, SignedOut
 
 
 class HubFault(Passing):
@@ -24,8 +24,8 @@ class TokenRefused(SignedOut):
     """The token has expired or was revoked; signing in again helps."""
 
 
-class UnknownRepo(Kept):
-    """There is no such repo for this caller; its owner may give access, or make it again."""
+class UnknownRepo(MergeError):
+    """There is no such repo for this caller."""
 
 
 class UnknownRevision(MergeError):
@@ -41,7 +41,7 @@ def in_words(error: BaseException, about: str, *, token: str | bool, wait: float
     anonymous = token is False
     match error:
         case GatedRepoError():  # a RepositoryNotFoundError too, so it comes first
-            return Kept(
+            return MergeError(
                 f"{about} is gated: its owner asks for conditions to be accepted first. Open {page(about)}, "
                 f"{'sign in, ' if anonymous else ''}accept them, then {'sign in here and ' if anonymous else ''}"
                 "check again."
@@ -89,7 +89,7 @@ def status_in_words(error: HfHubHTTPError, about: str, token: str | bool, wait: 
             f"The address that the Hub gave for the upload to {about} is refused there: {said}. Try again."
         )
     if status == 403:
-        return Kept(
+        return MergeError(
             f"Your account, or the token you signed in with, may not do this with {about}. The Hub says: {said}. "
             "Sign in with an account, or a token, that may."
         )

@@ -1,5 +1,6 @@
 """Publishing while merging: two shards on disk, one commit, and what a fault or a kill leaves can be gone on with."""
 
+import errno
 import itertools
 import random
 import signal
@@ -11,6 +12,7 @@ import torch
 
 from merging.__main__ import main
 from merging.checkpoint import open_checkpoint
+from merging.direct import DirectFile
 from merging.engine import Options, merge
 from merging.errors import Kept, MergeError, Passing, SignedOut
 from merging.hub import Hub, open_models, verify
@@ -360,14 +362,22 @@ def test_from_the_command_line(server, expected, command, tmp_path, repo_id):
         command("verify", repo_id, "--share", "1.5")
 
 
-def test_the_same_command_goes_on_at_the_commits_that_it_began_with(server, from_hub, expected, command, tmp_path):
-    """Though the branch of a model has moved since."""
+def test_the_same_command_goes_on_at_the_commits_that_it_began_with(
+    server, from_hub, expected, command, tmp_path, monkeypatch
+):  # fmt: skip
+    """Though the branch of a model has moved since. What stops it is a full disk, which somebody then clears."""
     (tmp_path / "recipe.yaml").write_text(to_yaml(from_hub))
     given = "merge", tmp_path / "recipe.yaml", tmp_path / "out", "--shard-size", "50kB"
-    server.fault = lambda asked: Fault(status=403) if list(tmp_path.glob(".out*/*.safetensors")) else None
+    begin, begun = DirectFile.open, itertools.count(1)
+
+    def until_full(file):
+        if next(begun) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        begin(file)
+
+    monkeypatch.setattr(DirectFile, "open", until_full)
     status, said = command(*given)
-    assert status == 1 and "kept: the same merge goes on from there" in said, said
-    server.fault = None
+    assert status == 1 and "2 finished shards are kept: the same merge goes on from there" in said, said
     (tune,) = (one.model.path for one in from_hub.models)
     before = server.store.revision(tune).sha
     server.store.commit(tune, {"notes.txt": str(time.time()).encode()})

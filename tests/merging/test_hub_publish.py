@@ -368,7 +368,7 @@ def test_leaving_the_loop_cancels(server: LocalHub, folder: Path, repo_id: str, 
 
 
 def test_a_silent_hub_does_not_hold_a_publication_for_ever(server: LocalHub, folder: Path, repo_id: str):
-    server.fault = times(1, Fault(delay=5), path="/api/repos/create")
+    server.fault = always(Fault(delay=5), path="/api/repos/create")
     with pytest.raises(MergeError, match=r"does not answer"):
         publish(Hub(ADA_TOKEN, HASTY), folder, repo_id)
 

@@ -126,7 +126,9 @@ class ShortOfMemory(Room):
 
     def watch(self, *, leaves=False):
         assert leaves
-        if SHORT and any(p.read_text().count('"sent"') for p in self.settings.home.glob("jobs/*/.model*.journal")):
+        if SHORT.is_set() and any(
+            p.read_text().count('"sent"') for p in self.settings.home.glob("jobs/*/.model*.journal")
+        ):
             SHORT.clear()
             raise Kept("This machine has too little memory left.")
 

@@ -44,7 +44,7 @@ def finding(level="block", text="It differs."):
 
 
 def check(*findings):
-    return Check(tuple(findings), None, 1.0, {}, parse_recipe("merge_method: linear\nmodels: [{model: a/x}]"))
+    return Check(tuple(findings), None, 1.0, {}, parse_recipe("{merge_method: passthrough, models: [a/x]}"))
 
 
 def test_a_verdict_is_a_sentence_with_the_first_reason():
