@@ -95,7 +95,8 @@ def runner(desk: Desk) -> Callable[..., Iterator[list[Any]]]:
                     continue
                 shown = now.done
                 yield [now.rows, now.panes, note, view.book_table(now.rows, now.panes), gr.update(visible=shown > 0)]
-            yield [gr.skip(), gr.skip(), view.note(f"All {now.total} answers are here."), gr.skip(), gr.skip()]
+            said = view.note(f"All {now.total} answers are here.")
+            yield [gr.skip(), gr.skip(), said, gr.skip(), gr.update(visible=shown > 0)]  # again: one may get lost
         except MergeError as e:
             yield [gr.skip(), gr.skip(), view.note(str(e), "error"), gr.skip(), gr.skip()]
 

@@ -44,6 +44,7 @@ class PublishStage:
     verify: gr.Button
     verified: gr.HTML
     written: gr.State  # the card as it was generated: another one was edited
+    prepared: gr.State  # what the form was filled for: the merge and its publication
 
 
 def build_publish() -> PublishStage:
@@ -82,7 +83,7 @@ def build_publish() -> PublishStage:
                 remake = gr.Button("Write it anew", size="sm", elem_classes="quiet")
     return PublishStage(
         empty, form, about, owner, name, seen, license, preview, card, remake, votes, scores, button, why_not, panel,
-        link, cancel, verify, verified, gr.State(""),
+        link, cancel, verify, verified, gr.State(""), gr.State(("", "")),
     )  # fmt: skip
 
 
@@ -93,10 +94,15 @@ class Publisher:
     desk: Desk
 
     @told()
-    def prepare(self, request: gr.Request, token: Token, finished: str, publication: str) -> list[Any]:
-        """A merge is done: propose where it goes, and write its card."""
+    def prepare(
+        self, request: gr.Request, token: Token, finished: str, publication: str, prepared: tuple[str, str]
+    ) -> list[Any]:  # fmt: skip
+        """A merge is done: propose where it goes, and write its card. A page that loads tells so twice: what has been
+        typed by then stays."""
         if not finished:
-            return [gr.update(visible=True), *[gr.update(visible=False)] * 2, *[gr.skip()] * 8]
+            return [gr.update(visible=True), *[gr.update(visible=False)] * 2, *[gr.skip()] * 8, ("", "")]
+        if tuple(prepared) == (finished, publication):
+            return [gr.skip()] * 12
         viewer = self.desk.viewer(request, token)
         owners, job = self.desk.service.owners(viewer), self.desk.service.job(finished, viewer)
         owner, name = owners[0] if owners else "", self.desk.service.default_name(job)
@@ -117,6 +123,7 @@ class Publisher:
             self.button(viewer, finished, owner, name, PRIVATE),
             view.note(why_not),
             card,
+            (finished, publication),
         ]
 
     def button(self, viewer: Viewer, merge_id: str, owner: str, name: str, seen: str) -> Any:
@@ -191,10 +198,10 @@ class Publisher:
 def wire_publish(stage: PublishStage, desk: Desk, shared: Shared) -> None:
     publisher = Publisher(desk)
     shared.finished.change(
-        publisher.prepare, [shared.finished, shared.publication],
+        publisher.prepare, [shared.finished, shared.publication, stage.prepared],
         [
             stage.empty, stage.form, stage.about, stage.owner, stage.name, stage.license, stage.preview, stage.card,
-            stage.button, stage.why_not, stage.written,
+            stage.button, stage.why_not, stage.written, stage.prepared,
         ], **QUICK,
     )  # fmt: skip
     where = [stage.owner, stage.name, stage.seen]
