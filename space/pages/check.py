@@ -45,6 +45,10 @@ FOLD = """(gathered) => {
 }"""
 
 
+# The YAML follows the form by itself, but for what no event has told of. What was changed since it was gathered stays.
+CAUGHT_UP = "(now, then, text) => now === then ? text : now"
+
+
 @dataclass(frozen=True, slots=True)
 class CheckStage:
     verdict: gr.HTML
@@ -57,6 +61,7 @@ class CheckStage:
     public: gr.Checkbox
     why_not: gr.HTML
     to_try: gr.Button
+    said: tuple[gr.Textbox, gr.Textbox]  # what the YAML was when a check began, and what is checked
     passed: gr.State  # the recipe that may be merged, at the commits looked at; empty where something stands in the way
 
     @property
@@ -83,7 +88,7 @@ def build_check() -> CheckStage:
     why_not = gr.HTML("", elem_id="merge-why-not")
     return CheckStage(
         verdict, gr.HTML("", elem_id="findings"), merge, cancel, cached, place, name, public, why_not, to_try,
-        gr.State(""),
+        (gr.Textbox("", visible=False), gr.Textbox("", visible=False)), gr.State(""),
     )  # fmt: skip
 
 
@@ -97,15 +102,14 @@ class Checks:
     def begin(self, request: gr.Request, gathered: list[Any]) -> list[Any]:
         """The newest check of a tab is the one that tells: an earlier one that is under way ends unseen.
 
-        The YAML says what is checked from the start, so that nothing changed meanwhile is written over at the end.
+        The YAML says what is checked from the start: see CAUGHT_UP.
         """
         if earlier := self.stops.get(str(request.session_hash)):
             earlier.set()
         self.stops[str(request.session_hash)] = threading.Event()
         shown = gr.update(visible=True)
-        said, text = gathered[1], current(gathered)
-        yaml = gr.skip() if text == said else text
-        return [READING, "", *hidden_button(), shown, "", "", yaml, gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
+        said = [gathered[1], current(gathered)]
+        return [READING, "", *hidden_button(), shown, "", "", *said, gr.Tabs(selected="check"), *[HIDDEN] * CHOICES]
 
     def cancel(self, request: gr.Request) -> list[Any]:
         """Said at once. What was begun ends a moment later, and is not shown."""
@@ -177,13 +181,13 @@ def wire_check(
 
     looked = [*stage.outputs, stage.passed, recipe.check, shared.checked, *stage.choices]
     looked += [try_stage.intro, try_stage.load]
-    begun = [*stage.outputs, stage.passed, shared.checked, recipe.yaml, shared.tabs, *stage.choices]
+    begun = [*stage.outputs, stage.passed, shared.checked, *stage.said, shared.tabs, *stage.choices]
 
     def checking(gathered: Any) -> Any:
         # Also while one that was cancelled has yet to notice.
-        return gathered.then(checks.begin, recipe.gathered, begun, js=FOLD, trigger_mode="multiple", **QUICK).then(
-            checks.check, recipe.gathered, looked, trigger_mode="multiple", **QUEUED
-        )
+        begins = gathered.then(checks.begin, recipe.gathered, begun, js=FOLD, trigger_mode="multiple", **QUICK)
+        begins.then(None, [recipe.yaml, *stage.said], recipe.yaml, js=CAUGHT_UP, api_visibility="private")
+        return begins.then(checks.check, recipe.gathered, looked, trigger_mode="multiple", **QUEUED)
 
     checking(recipe.gathered_on(recipe.check.click))
     stage.to_try.click(lambda: gr.Tabs(selected="try"), None, shared.tabs, **QUICK)
