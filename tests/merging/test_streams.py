@@ -239,8 +239,7 @@ def published_in_spite_of_faults(
     there = [name for name in hub.store.files(repo_id) if name.endswith(".safetensors")]
     assert {name: hub.store.read(repo_id, name).read_bytes() for name in there} == right and len(right) > 4
     assert len(list(hub.store.history(repo_id))) == 2, "the one that it starts with, and one more"
-    # Where it had to begin anew, what was fetched ahead of the engine came again: much of models as small as these.
-    assert len(made) > 10 and share <= 1.5
+    assert len(made) > 10 and share <= 1.25
     sent = [r for r in hub.requests if r.method == "PUT" and r.path.startswith("/lfs/") and r.status == 200]
     assert len(sent) <= len(right), "nothing is sent twice"
 
