@@ -20,6 +20,7 @@ from merging.hub.new_repo import NewRepo
 from merging.hub.words import HubFault, UnknownRepo
 from merging.journal import Journal
 from merging.staging import Stage
+from merging.writer import writing
 
 BATCH = 100  # objects that one question to the Hub names
 STOP = object()
@@ -137,7 +138,8 @@ class Delivery:
         """A shard is complete in the folder; it is sent while the next one is made."""
         if self.has(file, sha256):
             if not self.keeps_files and self.stage:  # a kill came between its arrival and this
-                (self.stage.folder / file).unlink(missing_ok=True)
+                with writing(path := self.stage.folder / file):
+                    path.unlink(missing_ok=True)
             return self.do(lambda: None)
         self.sending.append(self.do(lambda: self.send(file, sha256)))
         return self.sending[-1]
@@ -163,7 +165,8 @@ class Delivery:
         self.journal.add("sent", repo=self.repo_id, file=file, bytes=operation.upload_info.size, sha256=sha256)
         self.arrived[file] = operation
         if not self.keeps_files:
-            path.unlink()
+            with writing(path):
+                path.unlink()
 
     def make(self) -> None:
         """Make the repo as late as the first shard allows. One that is in doubt is used only as if just made."""
